@@ -1,0 +1,90 @@
+"""What a dialect is: one wire API, read into calls and replies, written back with another history. No I/O.
+
+A dialect is a module-level value in its file, listed in `DIALECTS` of `proxy/dialects/__init__.py`.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from proxy.conversation.message import Message
+from proxy.conversation.quirks import Quirks
+from proxy.conversation.reply import Reply
+from proxy.errors import ProxyError
+from proxy.framing.members import Members
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A client's request, read."""
+
+    members: Members
+    """The body, split into raw members."""
+    model: str
+    """"" if the body names none."""
+    stream: bool
+    choices: int
+    """How many replies were asked for (`n`); the first is recorded."""
+    preamble: tuple[Message, ...]
+    """The leading run of system and developer messages."""
+    messages: tuple[Message, ...]
+    """The rest, without the prefill."""
+    prefill: Message | None
+    """A trailing assistant message (without calls), which the reply continues."""
+    reserve: int | None
+    """Tokens that the request allows for the reply; None: it does not say."""
+    overhead: bytes
+    """Members that weigh beside the messages (tools, response formats), for the token count."""
+
+
+class Reader(Protocol):
+    """Reads a reply along while it is relayed. Bytes go in as they came; the same bytes come out, in two parts."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Takes the next bytes; returns those that may go to the client now. The rest is held: an unfinished event,
+        and everything from the reply's first terminal event on. Of a plain reply, everything is held.
+
+        Raises UpstreamReplyTooLarge beyond 64 MiB of reply."""
+
+    @property
+    def ended(self) -> bool:
+        """A terminal event has been seen: what is missing is at most usage and the end marker."""
+
+    @property
+    def done(self) -> bool:
+        """The end marker has been seen: nothing more is expected."""
+
+    def release(self) -> bytes:
+        """Gives out the held bytes, and holds none any more."""
+
+    def reply(self) -> Reply:
+        """What has been read so far, as a reply; may be asked at any time, ended or not."""
+
+
+class Dialect(Protocol):
+    """One wire API."""
+
+    name: str
+
+    def speaks(self, method: str, path: str) -> bool:
+        """This method and path generate a reply in this dialect."""
+
+    def read(self, body: bytes) -> Call:
+        """Raises InvalidBody with the member's name in `param`. The body may be hostile."""
+
+    def write(self, call: Call, preamble: Sequence[bytes], messages: Sequence[bytes], quirks: Quirks) -> bytes:
+        """The call's body with another history: `preamble` and `messages` are runs of messages' bytes, each one
+        message or several joined by commas; the call's prefill is put behind them. Every other member keeps its
+        bytes and its place. With no quirk set, the runs are joined as they are."""
+
+    def no_result(self, call_id: str) -> bytes:
+        """The message that answers a call which nobody answered; the same bytes each time."""
+
+    def reader(self, call: Call, *, stream: bool) -> Reader:
+        """A reader for the reply to `call`. `stream`: the reply is an event stream (its content type says so)."""
+
+    def error(self, error: ProxyError) -> bytes:
+        """The body of an error reply, JSON."""
+
+    def error_event(self, error: ProxyError) -> bytes:
+        """The bytes that tell of an error in the middle of a stream."""

@@ -1,0 +1,36 @@
+"""What happened in one exchange, as one value: the log line, and later metrics and traces, are drawn from it."""
+
+import msgspec
+
+
+class ExchangeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """No content and no credential ever stands here. Filled in along the way, read once at the end."""
+
+    method: str
+    path: str
+    """Without the query, which may hold keys."""
+    status: int = 0
+    kind: str = "pass"
+    """`pass`, `session` or `side` (a side call of a session, relayed stateless)."""
+    session: str = ""
+    tenant: str = ""
+    policy: str = ""
+    model: str = ""
+    turn: int = 0
+    kept: int = 0
+    dropped: int = 0
+    tokens: int = 0
+    history: str = ""
+    stream: bool = False
+    recorded: str = ""
+    """`whole`, `partial`, `failed`, `replayed`, or "" for nothing."""
+    finish: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: str = ""
+    """The code of the error that the proxy itself answered."""
+    bytes_out: int = 0
+    upstream_ms: float = 0.0
+    """Until the head of the upstream's reply."""
+    queued_ms: float = 0.0
+    total_ms: float = 0.0

@@ -1,0 +1,152 @@
+"""What a store promises. Every store passes `tests/stores/contract.py`, which proves these words.
+
+A store keeps entries (immutable), refs that name them, preambles, plans and replays. It knows nothing of dialects or
+of how contexts are made. Everything is scoped by tenant: a ref of one tenant does not exist for another.
+Every method is one round trip. Every method raises StoreUnavailable when the store cannot be read or written.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from proxy.conversation.entry import Chain, Entry, Preamble
+
+
+class Ref(msgspec.Struct, frozen=True):
+    """A name for an entry. `kind` is `session` (more kinds come with the stateful APIs)."""
+
+    tenant: str
+    kind: str
+    name: str
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """A recorded reply's own bytes, kept so that the same request again is answered by them."""
+
+    key: str
+    """What recognises the request: a hash of its idempotency key, or of its body."""
+    request: bytes
+    """A hash of the request's body."""
+    sticky: bool
+    """Kept for a day (an idempotency key); else only until the reply was delivered or the ref moves on."""
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    entry: str
+    """The id of the entry that was recorded with it."""
+
+
+class Append(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry to be added."""
+
+    ref: Ref
+    expected: str | None
+    """The id of the entry that the ref must name for the append to happen; None: the ref must not exist."""
+    entry: Entry
+    """Its `parent` is on this ref (or ""); it need not be the head: then this starts a branch."""
+    preamble: Preamble | None = None
+    """The preamble whose id is `entry.facts.preamble`; None where that is b"". Kept once for each ref."""
+    plan: bytes = b""
+    """JSON of the plan."""
+    whole: bool = False
+    """Remember that a client of this ref sent its whole history. Never unset."""
+    ttl_s: int | None = None
+    """Seconds from now until the ref expires; None: never. Replaces what was set before."""
+    replay: Replay | None = None
+    moves: bool = True
+    """False: the entry is kept for reading and the ref stays where it is (a failed exchange); `expected` is then
+    not compared, and a ref that does not exist is made without a head."""
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """Durable, as far as the store promises durability."""
+
+    again: bool = False
+    """An entry with this id was on the ref already; nothing was written."""
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """The ref does not name `expected`; nothing was written."""
+
+    head: str | None
+
+
+class RefInfo(msgspec.Struct, frozen=True):
+    """A line of a listing."""
+
+    ref: Ref
+    head: str
+    """"" for a ref that holds failed exchanges only."""
+    turns: int
+    messages: int
+    tokens: int
+    created_ms: int
+    updated_ms: int
+    expires_ms: int | None
+
+
+class Record(msgspec.Struct, frozen=True):
+    """An entry with everything kept about it, for reading and export."""
+
+    entry: Entry
+    plan: bytes
+    preamble: Preamble | None
+
+
+class Store(Protocol):
+    async def open(self) -> None:
+        """Connects and brings the schema up to date; safe when several processes do so at once.
+        Raises SettingsError in one line when it cannot be used (no such folder, not a database, a newer schema)."""
+
+    async def close(self) -> None:
+        """Commits what is waiting, then closes. Nothing may be called afterwards. May be called twice."""
+
+    async def secret(self) -> bytes:
+        """32 random bytes, made once, the same for ever and for every process: the key of tenants and digests."""
+
+    async def load(self, ref: Ref, *, key: str, reach: int | None, entry: str | None = None) -> Chain | None:
+        """The newest entries of the ref, or of `entry`, which must belong to it, as its head.
+
+        Goes back to the entry that holds `anchor.resume` if the head's anchor has this `key`; else as far as
+        the newest `reach` tokens (the entry that crosses the border included; None: to the root). The head itself is
+        always there. None if the ref (or the entry) is unknown, expired, erased, or has no head."""
+
+    async def read(self, ref: Ref, entry: str, first: int, upto: int) -> Sequence[Entry]:
+        """The entries of the chain that ends with `entry`, oldest first, that hold a position in [first, upto).
+        Empty if the ref or entry is unknown."""
+
+    async def find_digests(self, ref: Ref, digests: Sequence[bytes]) -> dict[bytes, str]:
+        """For those digests with which an entry of the ref ends (failed ones aside, all branches): the id of the
+        newest such entry."""
+
+    async def find_turn(self, ref: Ref, turn: int) -> tuple[Entry | None, Entry | None] | None:
+        """On the head's chain: (the newest entry whose `turn` is at most `turn`, the entry after it); each may be
+        None. None if the ref is unknown."""
+
+    async def append(self, append: Append) -> Appended | Conflict:
+        """Adds an entry and moves the ref to it: both or neither, durable when this returns. A ref that expired
+        or was erased does not exist: with `expected` set the answer is Conflict(None), never a revival."""
+
+    async def find_replay(self, ref: Ref, key: str) -> Replay | None:
+        """A recorded reply of this ref. One that is not sticky is only found while its entry is the head."""
+
+    def delivered(self, ref: Ref, key: str) -> None:
+        """The client has the whole reply: its replay, unless sticky, may be forgotten. Written with the next batch;
+        after a crash the replay may still be there."""
+
+    def list(self, *, tenant: str | None = None, name: str | None = None) -> AsyncIterator[RefInfo]:
+        """Refs of kind `session`, ordered by tenant and name; reads in pages, so it holds nothing up."""
+
+    def records(self, ref: Ref) -> AsyncIterator[Record]:
+        """Every entry of the ref, branches and failed ones included, in the order in which they were appended."""
+
+    async def erase(self, ref: Ref) -> bool:
+        """Removes the ref with all its entries, preambles, plans and replays, for good; False if it is unknown.
+        An append that is under way when this returns ends in Conflict(None)."""
+
+    async def expire(self, limit: int) -> int:
+        """Erases up to `limit` refs whose time is over (and sticky replays older than a day); returns how many."""
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable unless the store can be written now."""
