@@ -1,0 +1,18 @@
+"""Remora: a request's way through the house.
+
+    server/handler      takes the request; one that names no session is relayed untouched (server/passthrough)
+    exchange/run        the order of an exchange, first byte to last:
+      dialects/chat       reads the body: preamble, messages, prefill
+      exchange/identify   which session and policy
+      exchange/retry      the same request again is answered by the recorded reply
+      exchange/turnstile  one exchange at a time on a session
+      exchange/assemble   loads the history (stores/), finds what is new (exchange/reconcile), weighs it (tokens/),
+                          cuts it (context/window), joins it (context/compose, conversation/turn), writes the body
+      upstream/client     asks the model
+      dialects/chat       reads the reply along while it is relayed (framing/sse, conversation/reply)
+      exchange/commit     appends the entry (conversation/entry) before the client sees the reply's end
+    observe/log         one line about it
+
+Beside that way: `cli` starts things, `app` joins them, `settings` and `policy` say how, `errors` what can go wrong,
+`echo` is a model to try things with, `server/admin` tells whether all is well.
+"""

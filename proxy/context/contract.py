@@ -48,9 +48,12 @@ class Cut(msgspec.Struct, frozen=True):
     """Of the kept ones."""
     why: str
     """One line: which limit decided, in figures."""
+    entries: tuple[Entry, ...] = ()
+    """Those that hold the kept messages from `anchor.resume` on, oldest first, without gaps."""
     opening: tuple[Entry, ...] = ()
-    """The entries that hold the opening of the turn at `anchor.start`, where `anchor.resume` is behind it and they
-    are not part of the chain as loaded."""
+    """Where `anchor.resume` is behind `anchor.start`: those that hold the opening of the turn at `anchor.start` ..."""
+    opened: int = 0
+    """... and the position at which that opening ends; else 0."""
 
 
 class Own(msgspec.Struct, frozen=True):

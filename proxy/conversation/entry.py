@@ -92,8 +92,8 @@ class Entry(msgspec.Struct, frozen=True):
     tokens: int
     tokens_upto: int
     turn: int
-    """User messages on the chain up to and with this entry, which is the number of the turn that its last message belongs to. What
-    stands before the first user message belongs to turn 1."""
+    """User messages on the chain up to and with this entry, which is the number of the turn that its last message
+    belongs to. What stands before the first user message belongs to turn 1."""
     loose: bool
     """Joining this entry to its parent does not give a valid history: calls were left unanswered, results came late
     or were repeated. Where no entry of a window is loose, its context is a plain join of bytes."""
@@ -114,9 +114,9 @@ class Entry(msgspec.Struct, frozen=True):
     def messages(self) -> Iterator[tuple[int, Shape, bytes]]:
         """Each message as (position, shape, bytes), cut out of `wire` without decoding it."""
         at = 0
-        for position, shape in enumerate(self.facts.shapes, self.first):
-            yield position, shape, self.wire[at : at + shape.size]
-            at += shape.size + 1
+        for position, each in enumerate(self.facts.shapes, self.first):
+            yield position, each, self.wire[at : at + each.size]
+            at += each.size + 1
 
 
 @lru_cache(maxsize=1024)

@@ -1,6 +1,9 @@
 """One item of a conversation: its exact bytes, and what the house needs to know about it without its dialect."""
 
 import hmac
+import json
+import re
+from collections.abc import Callable
 from hashlib import blake2b
 
 import msgspec
@@ -18,9 +21,9 @@ class Media(msgspec.Struct, frozen=True, gc=False):
     """An image, a sound or a file inside a message."""
 
     kind: str
-    """`image`, `audio` or `file`."""
+    """`image`, `audio` or `file`; of a part that this house does not know, its own type."""
     data: str
-    """A URL, a data URL, base64 text, or an upstream's file id."""
+    """A URL, a data URL, base64 text, an upstream's file id, or an unknown part as JSON."""
     detail: str = ""
     """For images `low`, `high`, `auto` or nothing; for audio its format."""
 
@@ -71,16 +74,24 @@ def canonical(message: Message) -> bytes:
     """The form in which two renderings of the same message are equal, however an SDK changed them on the way.
 
     Role; text parts joined; media by hash; tool calls by id, name and arguments as parsed JSON (raw if they do not
-    parse); the id of the call that is answered. Nothing else counts.
+    parse, or are nested deeper than 200 levels); the id of the call that is answered. Nothing else counts.
     """
     if not (message.media or message.calls or message.answers):
         return f"{message.role}\0{message.text}".encode()
+    try:
+        return _canonical(message, _parsed)
+    except orjson.JSONEncodeError:
+        # nested deeper, or with larger numbers, than can be written
+        return _canonical(message, lambda arguments: ["unparsed", arguments])
+
+
+def _canonical(message: Message, parsed: Callable[[str], object]) -> bytes:
     return orjson.dumps(
         [
             message.role,
             message.text,
             [[m.kind, blake2b(m.data.encode(), digest_size=16).hexdigest()] for m in message.media],
-            [[c.id, c.name, _parsed(c.arguments)] for c in message.calls],
+            [[c.id, c.name, parsed(c.arguments)] for c in message.calls],
             message.answers,
         ],
         option=orjson.OPT_SORT_KEYS,
@@ -89,9 +100,21 @@ def canonical(message: Message) -> bytes:
 
 def _parsed(arguments: str) -> object:
     try:
-        return orjson.loads(arguments)
-    except orjson.JSONDecodeError:
+        value: object = orjson.loads(arguments)
+        if _UNSTABLE(arguments):
+            value = json.loads(arguments, parse_float=_number)
+    except (ValueError, RecursionError):
         return ["unparsed", arguments]
+    return value
+
+
+_UNSTABLE = re.compile(r"\d[.eE]|\d{19}").search
+"""Numbers that SDKs write in other ways (JavaScript makes 1.0 a 1), or that a quick parser would round."""
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
 def shape(message: Message, tokens: int) -> Shape:

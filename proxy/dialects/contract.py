@@ -46,13 +46,17 @@ class Reader(Protocol):
 
         Raises UpstreamReplyTooLarge beyond 64 MiB of reply."""
 
+    def end(self) -> None:
+        """The body has come to its clean end: what is held as an unfinished event is part of it, and a reply that
+        nothing marks as ended has ended. May be called twice."""
+
     @property
     def ended(self) -> bool:
-        """A terminal event has been seen: what is missing is at most usage and the end marker."""
+        """A terminal event has been seen, or the clean end: what is missing is at most usage and the end marker."""
 
     @property
     def done(self) -> bool:
-        """The end marker has been seen: nothing more is expected."""
+        """The end marker or the clean end has been seen: nothing more is expected."""
 
     def release(self) -> bytes:
         """Gives out the held bytes, and holds none any more."""
@@ -80,8 +84,18 @@ class Dialect(Protocol):
     def no_result(self, call_id: str) -> bytes:
         """The message that answers a call which nobody answered; the same bytes each time."""
 
+    def messages(self, wire: bytes) -> tuple[Message, ...]:
+        """Stored messages, joined by commas, read again."""
+
     def reader(self, call: Call, *, stream: bool) -> Reader:
         """A reader for the reply to `call`. `stream`: the reply is an event stream (its content type says so)."""
+
+    def settle(self, message: Message, *, tool_turn: bool) -> Message:
+        """The reply's message as it is recorded. `tool_turn`: calls were made earlier in its turn; then reasoning that
+        must be sent back for such turns moves from `aside` to `wire`."""
+
+    def full(self, wire: bytes, aside: bytes) -> bytes:
+        """A stored message with what it holds beyond its wire bytes put back, as JSON for reading and export."""
 
     def error(self, error: ProxyError) -> bytes:
         """The body of an error reply, JSON."""

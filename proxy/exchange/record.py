@@ -6,6 +6,8 @@ import msgspec
 class ExchangeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """No content and no credential ever stands here. Filled in along the way, read once at the end."""
 
+    at_ms: int
+    """When it began, in milliseconds since 1970."""
     method: str
     path: str
     """Without the query, which may hold keys."""

@@ -2,7 +2,8 @@
 
 A store keeps entries (immutable), refs that name them, preambles, plans and replays. It knows nothing of dialects or
 of how contexts are made. Everything is scoped by tenant: a ref of one tenant does not exist for another.
-Every method is one round trip. Every method raises StoreUnavailable when the store cannot be read or written.
+Every method is one round trip. Every method raises StoreUnavailable when the store cannot be read or written, has too
+much waiting, or is closed. A ref whose time is over is unknown to every method, whether or not it was swept yet.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -11,6 +12,10 @@ from typing import Protocol
 import msgspec
 
 from proxy.conversation.entry import Chain, Entry, Preamble
+
+
+STICKY_MS = 24 * 60 * 60 * 1000
+"""How long a sticky replay is kept."""
 
 
 class Ref(msgspec.Struct, frozen=True):
@@ -29,7 +34,7 @@ class Replay(msgspec.Struct, frozen=True):
     request: bytes
     """A hash of the request's body."""
     sticky: bool
-    """Kept for a day (an idempotency key); else only until the reply was delivered or the ref moves on."""
+    """Kept for `STICKY_MS` (an idempotency key); else only until the reply was delivered or the ref moves on."""
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
@@ -42,9 +47,11 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
 
     ref: Ref
     expected: str | None
-    """The id of the entry that the ref must name for the append to happen; None: the ref must not exist."""
+    """The id of the entry that the ref must name for the append to happen; None: the ref must not exist, or hold
+    failed exchanges only."""
     entry: Entry
-    """Its `parent` is on this ref (or ""); it need not be the head: then this starts a branch."""
+    """Its `parent` is on a branch of this ref (or ""); it need not be the head: then this starts a branch. A parent
+    that is not there is a mistake of the caller, ValueError; but Conflict where `moves` is False."""
     preamble: Preamble | None = None
     """The preamble whose id is `entry.facts.preamble`; None where that is b"". Kept once for each ref."""
     plan: bytes = b""
@@ -55,8 +62,9 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds from now until the ref expires; None: never. Replaces what was set before."""
     replay: Replay | None = None
     moves: bool = True
-    """False: the entry is kept for reading and the ref stays where it is (a failed exchange); `expected` is then
-    not compared, and a ref that does not exist is made without a head."""
+    """False: the entry is kept for reading, on no branch, and the ref stays where it is (a failed exchange);
+    `expected` is then not compared, a ref that does not exist is made without a head, and a replay is kept only if
+    it is sticky."""
 
 
 class Appended(msgspec.Struct, frozen=True):
@@ -94,6 +102,12 @@ class Record(msgspec.Struct, frozen=True):
     preamble: Preamble | None
 
 
+def kept_from(head: Entry, key: str) -> int | None:
+    """The position from which the head's anchor keeps everything; None if it was made under another key."""
+    anchor = head.facts.anchor
+    return anchor.resume if anchor is not None and anchor.key == key else None
+
+
 class Store(Protocol):
     async def open(self) -> None:
         """Connects and brings the schema up to date; safe when several processes do so at once.
@@ -126,7 +140,8 @@ class Store(Protocol):
 
     async def append(self, append: Append) -> Appended | Conflict:
         """Adds an entry and moves the ref to it: both or neither, durable when this returns. A ref that expired
-        or was erased does not exist: with `expected` set the answer is Conflict(None), never a revival."""
+        or was erased does not exist: with `expected` set the answer is Conflict(None), never a revival; with None
+        it begins anew, without anything of the old one. If the waiting task is cancelled it happens all the same."""
 
     async def find_replay(self, ref: Ref, key: str) -> Replay | None:
         """A recorded reply of this ref. One that is not sticky is only found while its entry is the head."""
@@ -146,7 +161,8 @@ class Store(Protocol):
         An append that is under way when this returns ends in Conflict(None)."""
 
     async def expire(self, limit: int) -> int:
-        """Erases up to `limit` refs whose time is over (and sticky replays older than a day); returns how many."""
+        """Erases up to `limit` refs whose time is over and sticky replays that are too old; returns how many of both.
+        Less than `limit`: there is no more."""
 
     async def ping(self) -> None:
         """Raises StoreUnavailable unless the store can be written now."""

@@ -1,0 +1,156 @@
+"""The only joiner: settings -> store, upstream, policies, dialects -> the two listeners; and their orderly end."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
+
+from aiohttp import web
+
+from proxy.dialects import DIALECTS
+from proxy.echo import start_echo
+from proxy.errors import SettingsError
+from proxy.exchange.house import House
+from proxy.exchange.tenant import Tenants
+from proxy.observe.log import Log
+from proxy.policy import Policies
+from proxy.server.admin import Admin
+from proxy.server.handler import Handler
+from proxy.server.passthrough import Relay
+from proxy.server.routes import admin_app, client_app
+from proxy.settings import Settings
+from proxy.stores import open_store
+from proxy.stores.retention import sweep
+from proxy.tokens import vocabulary
+from proxy.upstream.client import UpstreamClient
+
+SWEEP_EVERY_S = 5.0
+KEEP_ALIVE_S = 75.0
+LINE_AT_MOST = 16_384
+"""Bytes of a request line or a header line."""
+
+
+class Running(NamedTuple):
+    """What was started."""
+
+    house: House
+    listen: tuple[str, int]
+    """Where it really listens: a port 0 in the settings has become a number."""
+    admin: tuple[str, int]
+
+
+async def serve(settings: Settings, policies: Policies) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit status. Raises SettingsError before anything is served."""
+    async with running(settings, policies) as here:
+        say(
+            f"remora listens on http://{_host(here.listen)} (admin http://{_host(here.admin)}), "
+            f"upstream {settings.upstream}, store {settings.store}, policies {", ".join(policies.names)}"
+        )
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGINT, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, _reload, here.house, settings)
+        await stop.wait()
+        say("stopping: running exchanges may end")
+    return 0
+
+
+@asynccontextmanager
+async def running(settings: Settings, policies: Policies) -> AsyncIterator[Running]:
+    """Everything, started in the order in which it is needed and ended in the other order: no new connections, running
+    exchanges end (bounded), the store commits and closes. Raises SettingsError."""
+    async with AsyncExitStack() as stack:
+        log = Log()
+        stack.push_async_callback(log.close)
+        store = open_store(settings.store)
+        await store.open()
+        stack.push_async_callback(store.close)
+        upstream_url = settings.upstream
+        if upstream_url == "echo:":
+            echo = await start_echo("127.0.0.1", 0)
+            stack.push_async_callback(echo.close)
+            upstream_url = echo.url
+        upstream = UpstreamClient(
+            upstream_url,
+            connect_timeout_s=settings.connect_timeout_s,
+            first_byte_timeout_s=settings.first_byte_timeout_s,
+            idle_timeout_s=settings.idle_timeout_s,
+        )
+        await upstream.open()
+        stack.push_async_callback(upstream.close)
+        house = House(store, upstream, policies)
+        sweeper = asyncio.create_task(sweep(store, SWEEP_EVERY_S, say))
+        stack.push_async_callback(_cancelled, sweeper)
+        preload = asyncio.create_task(asyncio.to_thread(vocabulary.preload))
+        stack.push_async_callback(_awaited, preload)
+        handler = Handler(
+            house=house,
+            relay=Relay(upstream),
+            tenants=Tenants(settings.tenant, settings.api_keys, await store.secret()),
+            dialects=DIALECTS,
+            log=log,
+            upstream_api_key=settings.upstream_api_key,
+            max_body_bytes=settings.max_body_bytes,
+            write_timeout_s=settings.idle_timeout_s,
+        )
+        admin = await _listen(admin_app(Admin(house)), settings.admin, "--admin", stack, stop_timeout_s=1.0)
+        stack.push_async_callback(handler.close, settings.stop_timeout_s)
+        app = client_app(handler)
+        listen = await _listen(app, settings.listen, "--listen", stack, stop_timeout_s=settings.stop_timeout_s)
+        yield Running(house, listen, admin)
+
+
+async def _listen(
+    app: web.Application, address: tuple[str, int], flag: str, stack: AsyncExitStack, *, stop_timeout_s: float
+) -> tuple[str, int]:
+    """Returns the address that was bound."""
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        handler_cancellation=True,
+        auto_decompress=False,
+        keepalive_timeout=KEEP_ALIVE_S,
+        max_line_size=LINE_AT_MOST,
+        max_field_size=LINE_AT_MOST,
+        shutdown_timeout=stop_timeout_s,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    host, port = address
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise SettingsError(f"{flag} {_host(address)}: {os.strerror(error.errno or 0)}; choose another address") from None
+    bound: tuple[str, int] = runner.addresses[0][:2]
+    return bound
+
+
+def _reload(house: House, settings: Settings) -> None:
+    try:
+        house.policies = Policies.load(settings.policies)
+        say(f"policies reloaded: {", ".join(house.policies.names)}")
+    except SettingsError as error:
+        say(f"policies not reloaded, the old ones stay: {error}")
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait((task,))
+
+
+async def _awaited(task: "asyncio.Task[None]") -> None:
+    await task
+
+
+def _host(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,269 @@
+"""Chat Completions, replies: a plain body or the events of a stream -> Reply.
+
+Only the first choice (index 0) is read. Of an unknown member of a delta strings are joined and lists extended (see
+`fold`); it is kept aside. What comes after `[DONE]` is not read, as clients do not read it.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from proxy.conversation.reply import Calls, Parts, Pieces, Reply, fold, joined
+from proxy.dialects.chat.compose import compose
+from proxy.dialects.contract import Call
+from proxy.framing import sse
+
+_encode = msgspec.json.Encoder().encode
+
+class _Choice(msgspec.Struct):
+    index: object = 0
+    message: dict[str, msgspec.Raw] | None = None
+    finish_reason: object = None
+
+
+class _Body(msgspec.Struct):
+    """A plain reply; what stands in members of other names is skipped."""
+
+    choices: list[_Choice] | None = None
+    model: object = None
+    usage: object = None
+    error: object = None
+
+
+class _Delta(msgspec.Struct):
+    index: object = 0
+    delta: object = None
+    message: object = None
+    finish_reason: object = None
+    usage: object = None
+
+
+class Event(msgspec.Struct):
+    """An event of a stream, in which any member may be missing."""
+
+    choices: list[_Delta] | None = None
+    model: object = None
+    usage: object = None
+    error: object = None
+    x_groq: object = None
+
+
+_body = msgspec.json.Decoder(_Body).decode
+_event = msgspec.json.Decoder(Event).decode
+_code = re.compile(r"[\w.:\- ]{1,64}").fullmatch
+
+_CUT = frozenset({"", "length", "model_length", "max_tokens", "content_filter", "error"})
+"""Finish reasons after which a call's arguments may be incomplete; "": none came."""
+
+
+def from_body(body: bytes, call: Call) -> Reply:
+    """A plain reply. Its members keep their raw bytes where they are valid input. A part of a body is no completion."""
+    try:
+        if not body.isascii():
+            body.decode()
+        read = _read_body(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return Reply(None, whole=False)
+    message, finish = None, ""
+    if read.choices:
+        choice = next((each for each in read.choices if each.index == 0), read.choices[0])
+        finish = _string(choice.finish_reason)
+        if choice.message is not None:
+            raw = {name: bytes(each) for name, each in choice.message.items()}
+            message = compose(raw, cut=finish in _CUT, prefill=_prefill(call))
+    error = _error(read.error) or ("error" if finish == "error" else "")
+    return Reply(
+        message,
+        message is not None and not error,
+        finish,
+        _string(read.model),
+        *_counts(read.usage),
+        error,
+    )
+
+
+def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
+    """The reply that these events make, which may stop anywhere: `ended` says whether this is where they end."""
+    draft = Draft()
+    for name, event in sse.events(data):
+        if event.startswith(b"[DONE]"):
+            break
+        draft.add(name, event)
+    message = None
+    if draft.chosen and not draft.broken:
+        fields = draft.fields()
+        if ended or any(raw not in (b'""', b"[]") for raw in fields.values()):
+            message = compose(fields, cut=not ended or draft.finish in _CUT, prefill=_prefill(call))
+    error = draft.error or ("error" if draft.finish == "error" else "")
+    return Reply(
+        message,
+        ended and message is not None and not error,
+        draft.finish,
+        draft.model,
+        *draft.usage,
+        error,
+    )
+
+
+class Draft:
+    """A streamed reply in the making."""
+
+    def __init__(self) -> None:
+        self.chosen = False
+        """A choice was seen: this is a completion."""
+        self.broken = False
+        """An event was no JSON."""
+        self.finish = self.model = self.error = ""
+        self.usage = (0, 0, 0)
+        self._content = Parts()
+        self._calls = Calls()
+        self._others: dict[str, object] = {}
+
+    def add(self, name: bytes, data: bytes) -> None:
+        event = read_event(data)
+        if event is None:
+            self.broken = True
+            return
+        if error := error_of(name, data, event):
+            self.error = self.error or error
+        if event.model:
+            self.model = _string(event.model)
+        if event.usage:
+            self.usage = _counts(event.usage)
+        elif isinstance(event.x_groq, dict) and (usage := event.x_groq.get("usage")):
+            self.usage = _counts(usage)
+        for choice in event.choices or ():
+            if choice.index not in (0, None):
+                continue
+            self.chosen = True
+            if choice.finish_reason:
+                self.finish = _string(choice.finish_reason)
+            if choice.usage:
+                self.usage = _counts(choice.usage)
+            delta = choice.delta if choice.delta is not None else choice.message
+            if isinstance(delta, dict):
+                self._add(delta)
+
+    def _add(self, delta: dict[str, object]) -> None:
+        for member, value in delta.items():
+            if value is None or member == "role":
+                continue
+            if member == "content":
+                self._content.add(value)
+            elif member == "tool_calls":
+                for call in value if isinstance(value, list) else ():
+                    if isinstance(call, dict):
+                        self._calls.add(call)
+            elif member == "function_call" and isinstance(value, dict):
+                held = self._others.setdefault(member, {"name": Pieces()})
+                fold(held, {**value, "name": None})
+                if isinstance(held, dict) and isinstance(names := held["name"], Pieces) and value.get("name"):
+                    names.append(_string(value["name"]))
+            elif member == "audio" and isinstance(value, dict):
+                # the sound is not kept, see compose
+                value.pop("data", None)
+                self._others[member] = fold(self._others.get(member), value)
+            else:
+                self._others[member] = fold(self._others.get(member), value)
+
+    def fields(self) -> dict[str, bytes]:
+        """The message's members, as a plain reply would have them."""
+        fields: dict[str, object] = {}
+        if self._content.value is not None:
+            fields["content"] = self._content.value
+        fields |= self._others
+        if calls := self._calls.whole():
+            fields["tool_calls"] = calls
+        return {name: _dumped(joined(value)) for name, value in fields.items()}
+
+
+def read_event(data: bytes) -> Event | None:
+    """None if the data is no JSON in UTF-8, or of another shape than an event of this dialect."""
+    try:
+        return _event(data)
+    except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
+        return None
+    except msgspec.DecodeError:
+        pass
+    try:
+        # there are servers that cut a surrogate pair in two; the halves are joined when all is read
+        return msgspec.convert(json.loads(data.decode()), Event)
+    except (ValueError, RecursionError):
+        return None
+
+
+def error_of(name: bytes, data: bytes, event: Event) -> str:
+    """The code or type of the error that an event tells of, "" if it tells of none."""
+    if event.error:
+        return _error(event.error)
+    if name == b"error" and event.choices is None:
+        return _error(json.loads(data))
+    return ""
+
+
+def _read_body(body: bytes) -> _Body:
+    try:
+        return _body(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # half a surrogate pair is in it, or it is no JSON at all
+        return _body(_dumped(json.loads(body.decode())))
+
+
+def _dumped(value: object) -> bytes:
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return _encode(_mended(value))
+
+
+def _mended(value: object) -> object:
+    """Halves of surrogate pairs joined, and what stays alone replaced: no JSON parser would take it."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {str(_mended(name)): _mended(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_mended(each) for each in value]
+    return value
+
+
+def _prefill(call: Call) -> bytes:
+    """vLLM's `echo` repeats the prefill in the reply."""
+    return call.prefill.wire if call.prefill is not None and call.members.get("echo") != b"true" else b""
+
+
+def _counts(usage: object) -> tuple[int, int, int]:
+    """(prompt, completion, cached) tokens; 0 for what is missing or senseless."""
+    if not isinstance(usage, dict):
+        return 0, 0, 0
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return (
+        _natural(usage, "prompt_tokens"),
+        _natural(usage, "completion_tokens"),
+        _natural({"": cached}, "") or _natural(usage, "prompt_cache_hit_tokens"),
+    )
+
+
+def _natural(held: Mapping[str, object], name: str) -> int:
+    value = held.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**53 else 0
+
+
+def _error(error: object) -> str:
+    """The code or type of an error object, which may be no more than a text; never its message."""
+    if not error:
+        return ""
+    if isinstance(error, dict):
+        for name in ("code", "type", "status"):
+            if (value := error.get(name)) and isinstance(value, str | int) and _code(str(value)):
+                return str(value)
+    return "error"
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""

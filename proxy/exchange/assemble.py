@@ -1,0 +1,262 @@
+"""Load, reconcile, plan, write: from a request's messages and the store to the body that goes upstream."""
+
+import asyncio
+from collections.abc import Generator, Sequence
+
+import msgspec
+
+from proxy.context.compose import compose
+from proxy.context.contract import Context, Cut, Own, Plan, Read
+from proxy.context import window
+from proxy.conversation import turn
+from proxy.conversation.entry import Chain, Entry, Preamble
+from proxy.conversation.message import Message, Shape, shape
+from proxy.dialects.contract import Call, Dialect
+from proxy.errors import UnknownToolCall, UnknownTurn
+from proxy.exchange.contract import Request
+from proxy.exchange.identify import FROM_HEADER, Identity
+from proxy.exchange.reconcile import FindDigests, Lookup, Reading, Stored, reconcile
+from proxy.policy import Policy
+from proxy.stores.contract import Ref, Store
+from proxy.tokens import counter, limits, vocabulary
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """One exchange, ready to be sent and later recorded."""
+
+    call: Call
+    ref: Ref
+    policy: Policy
+    body: bytes
+    """What goes upstream."""
+    parent: Entry | None
+    """The entry that the new one will follow."""
+    head: str | None
+    """What the ref named when it was read: an append expects it there. None: the ref was unknown."""
+    reading: Reading
+    new: tuple[Message, ...]
+    """The request's messages that are not recorded yet."""
+    tokens: tuple[int, ...]
+    """Of each of `new`."""
+    turn: int
+    """The number that the exchange's turn will have."""
+    preamble: Preamble | None
+    """The one in force."""
+    plan: Plan
+    estimated: int
+    """Tokens that `body` is thought to hold."""
+
+    @property
+    def context_header(self) -> str:
+        plan = self.plan
+        branch = ", branch" if plan.branch else ""
+        return f'policy="{self.policy.name}", kept={plan.kept}, dropped={plan.dropped}, tokens={plan.tokens}{branch}'
+
+
+async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity, store: Store) -> Prepared:
+    """Raises StoreUnavailable, UnknownTurn, UnknownToolCall."""
+    ref = Ref(request.tenant, "session", who.session)
+    policy = who.policy
+    context_tokens = policy.upstream.context_tokens or limits.context_tokens(call.model)
+    key = window.anchor_key(policy.key, policy.window, context_tokens)
+    far = window.reach(policy.window, context_tokens)
+
+    at_head = await store.load(ref, key=key, reach=far)
+    head = at_head.head.id if at_head else None
+    copied: tuple[Message, ...] = ()
+    if who.from_turn is None:
+        reading = await _reconcile(dialect, request, call, policy, store, ref, at_head)
+    else:
+        reading, copied = await _from_turn(dialect, store, ref, who.from_turn)
+    chain = at_head
+    if reading.parent != (head or ""):
+        chain = await store.load(ref, key=key, reach=far, entry=reading.parent) if reading.parent else None
+    parent = chain.head if chain else None
+
+    new = copied + call.messages[reading.known :]
+    _check_calls(new, parent)
+    tokens = await count(new, call.model)
+    preamble = await _preamble(call, reading, chain)
+
+    known = reading.known
+    own = Own(
+        new=tuple((shape(message, n), message.wire) for message, n in zip(new, tokens, strict=True)),
+        known=tuple((shape(message, 0), message.wire) for message in call.messages[:known]),
+        offset=reading.offset,
+        pinned=reading.pinned,
+    )
+    fixed = sum(tokens) + (preamble.tokens if preamble else 0) + counter.overhead(call.overhead, call.model)
+    room = window.budget(
+        policy.key,
+        policy.window,
+        context_tokens=context_tokens,
+        reserve=call.reserve or limits.default_reserve(context_tokens or 0),
+        fixed=fixed,
+        ratio=_ratio(parent, call.model),
+    )
+    continues = bool(new) and new[0].role != "user"
+    here = await _answered(window.cut(chain, room, continues=continues), store, ref, parent)
+    inherited = here.anchor
+    if policy.session.history == "full" and reading.offset > here.anchor.start:
+        here = window.only_from(here, reading.offset)
+    context = compose(chain, here, own, dialect.no_result)
+    turns = (parent.turn if parent else 0) + sum(1 for message in new if message.role == "user")
+    plan = Plan(
+        policy=policy.name,
+        anchor=inherited,
+        upto=parent.upto if parent else 0,
+        head=parent.id if parent else "",
+        kept=here.kept,
+        dropped=here.dropped,
+        tokens=here.tokens,
+        why=here.why,
+        limit=room.max_tokens,
+        repaired=context.repaired,
+        history="whole" if reading.whole else "delta",
+        branch=head is not None and reading.parent != head,
+    )
+    return Prepared(
+        call=call,
+        ref=ref,
+        policy=policy,
+        body=_body(dialect, call, policy, context, preamble),
+        parent=parent,
+        head=head,
+        reading=reading,
+        new=new,
+        tokens=tokens,
+        turn=max(turns, 1),
+        preamble=preamble,
+        plan=plan,
+        estimated=fixed + here.tokens,
+    )
+
+
+def _body(dialect: Dialect, call: Call, policy: Policy, context: Context, preamble: Preamble | None) -> bytes:
+    """The client's own bytes where nothing was dropped, added or rewritten."""
+    quirks = policy.upstream
+    own_preamble = bool(call.preamble) or preamble is None
+    if context.unchanged and own_preamble and not (quirks.alternate or quirks.one_system or quirks.developer != "developer"):
+        return call.members.body
+    return dialect.write(call, (preamble.wire,) if preamble and preamble.wire else (), context.messages, quirks)
+
+
+async def _reconcile(
+    dialect: Dialect, request: Request, call: Call, policy: Policy, store: Store, ref: Ref, chain: Chain | None
+) -> Reading:
+    async def answer(need: Lookup) -> dict[bytes, str] | Stored:
+        if isinstance(need, FindDigests):
+            return await store.find_digests(ref, need.digests)
+        assert chain is not None
+        entries = await store.read(ref, chain.head.id, need.first, need.upto)
+        return _stored(dialect, entries, need)
+
+    steps = reconcile(
+        call.messages,
+        chain.head if chain else None,
+        once_whole=chain is not None and chain.whole,
+        history=policy.session.history,
+        key=request.digest_key,
+    )
+    try:
+        need = next(steps)
+        while True:
+            need = steps.send(await answer(need))
+    except StopIteration as stop:
+        reading: Reading = stop.value
+        return reading
+
+
+def _stored(dialect: Dialect, entries: Sequence[Entry], need: Read | Lookup) -> Stored:
+    assert not isinstance(need, FindDigests)
+    found: list[Message] = []
+    starts_turn = need.first == 0
+    for entry in entries:
+        if entry.upto <= need.first or entry.first >= need.upto:
+            continue
+        for position, message in enumerate(dialect.messages(entry.wire), entry.first):
+            if need.first <= position < need.upto:
+                found.append(message)
+                if position == need.first:
+                    starts_turn = starts_turn or message.role == "user"
+    return Stored(tuple(found), starts_turn)
+
+
+async def _from_turn(dialect: Dialect, store: Store, ref: Ref, number: int) -> tuple[Reading, tuple[Message, ...]]:
+    """Where a branch after turn `number` starts, and the messages of that turn which must be copied because they
+    stand in the middle of an entry."""
+    if number == 0:
+        return Reading(whole=False, parent=""), ()
+    found = await store.find_turn(ref, number)
+    before, after = found or (None, None)
+    if before is not None and before.turn == number and (after is None or _starts_turn(after, before)):
+        return Reading(whole=False, parent=before.id), ()
+    if after is None:
+        raise UnknownTurn(f"{FROM_HEADER}: the session has no turn {number}; name an earlier one.")
+    copied: list[Message] = []
+    turns = before.turn if before else 0
+    for message in dialect.messages(after.wire):
+        turns += message.role == "user"
+        if turns > number:
+            break
+        copied.append(message)
+    return Reading(whole=False, parent=before.id if before else ""), tuple(copied)
+
+
+def _starts_turn(entry: Entry, before: Entry) -> bool:
+    return entry.facts.shapes[0].role == "user" and before.turn > 0
+
+
+def _check_calls(new: Sequence[Message], parent: Entry | None) -> None:
+    facts = parent.facts if parent else None
+    followed = turn.follow(
+        (Shape(message.role, 0, 0, tuple(call.id for call in message.calls), message.answers) for message in new),
+        facts.open if facts else (),
+        facts.missed if facts else (),
+    )
+    if followed.unknown:
+        raise UnknownToolCall(
+            f"No stored call waits for the tool result '{followed.unknown[0][:80]}'; send results of calls that the "
+            "session's last replies made, once each.",
+            param="messages",
+        )
+
+
+async def count(messages: Sequence[Message], model: str) -> tuple[int, ...]:
+    """Tokens of each message; long ones are counted in a thread, off the event loop."""
+    if any(map(counter.is_slow, messages)):
+        return await asyncio.to_thread(lambda: tuple(counter.count(message, model) for message in messages))
+    return tuple(counter.count(message, model) for message in messages)
+
+
+async def _preamble(call: Call, reading: Reading, chain: Chain | None) -> Preamble | None:
+    """A delta without one uses the newest recorded; a whole history's is what it sent, also when that is nothing."""
+    if call.preamble:
+        wire = b",".join([message.wire for message in call.preamble])
+        if chain and chain.preamble and chain.preamble.wire == wire:
+            return chain.preamble
+        return Preamble(wire, sum(await count(call.preamble, call.model)))
+    if reading.whole:
+        return None
+    return chain.preamble if chain else None
+
+
+def _ratio(parent: Entry | None, model: str) -> float:
+    """Upstream's tokens for one of ours, as the newest entry has measured it; 1 for a model that the counter knows."""
+    if parent is None or vocabulary.known(model):
+        return 1.0
+    facts = parent.facts
+    return counter.ratio(facts.estimated, facts.reported) if facts.model == model else 1.0
+
+
+async def _answered(
+    steps: Generator[Read, Sequence[Entry], Cut], store: Store, ref: Ref, parent: Entry | None
+) -> Cut:
+    try:
+        need = next(steps)
+        while True:
+            assert parent is not None
+            need = steps.send(await store.read(ref, parent.id, need.first, need.upto))
+    except StopIteration as stop:
+        here: Cut = stop.value
+        return here

@@ -1,0 +1,136 @@
+"""The append: from an answer to the entry that is recorded, before the client sees the reply's end."""
+
+import msgspec
+
+from proxy.conversation.entry import Entry, grow, new_id
+from proxy.conversation.message import Message
+from proxy.conversation.reply import Reply
+from proxy.dialects.contract import Dialect
+from proxy.errors import SessionConflict
+from proxy.exchange.assemble import Prepared, count
+from proxy.exchange.contract import Request
+from proxy.exchange.house import House
+from proxy.exchange.retry import Attempt
+from proxy.stores.contract import Append, Conflict, Replay
+
+PARALLEL_TRIES = 1000
+"""How often a parallel exchange may find that the session has moved again before it gives up."""
+
+_json = msgspec.json.Encoder().encode
+
+Sent = tuple[int, tuple[tuple[str, str], ...], bytes]
+"""(status, headers, body) of the reply as the client gets it."""
+
+
+async def commit(
+    dialect: Dialect,
+    request: Request,
+    house: House,
+    prepared: Prepared,
+    answer: Reply,
+    state: str,
+    tried: Attempt | None,
+    sent: Sent | None,
+) -> None:
+    """Appends the request's new messages and the answer's as one entry; durable when it returns.
+
+    Raises SessionConflict where the session moved meanwhile and the policy is not `parallel`; StoreUnavailable.
+    """
+    assert answer.message is not None
+    message = dialect.settle(answer.message, tool_turn=_tool_turn(prepared.new))
+    messages = (*prepared.new, message)
+    tokens = (*prepared.tokens, *await count((message,), prepared.call.model))
+    entry = _entry(request, dialect, prepared, prepared.parent, messages, tokens, answer, state, answer.finish, new_id())
+    policy = prepared.policy
+    replay = None
+    if tried is not None and sent is not None:
+        replay = Replay(tried.key, tried.request, tried.sticky, *sent, entry.id)
+    parallel = policy.session.concurrency == "parallel"
+    expected = prepared.head
+    for _ in range(PARALLEL_TRIES if parallel else 1):
+        outcome = await house.store.append(
+            Append(
+                ref=prepared.ref,
+                expected=expected,
+                entry=entry,
+                preamble=prepared.preamble,
+                plan=_json(prepared.plan),
+                whole=prepared.reading.whole and prepared.reading.known > 0,
+                ttl_s=policy.ttl_s,
+                replay=replay,
+            )
+        )
+        if not isinstance(outcome, Conflict):
+            return
+        if not parallel:
+            break
+        expected = outcome.head
+        if not prepared.plan.branch:
+            # appended as they end: behind whatever has come since, though the reply was made without it
+            chain = await house.store.load(prepared.ref, key="", reach=0) if expected else None
+            expected = chain.ref_head if chain else None
+            parent = chain.head if chain else None
+            entry = _entry(request, dialect, prepared, parent, messages, tokens, answer, state, answer.finish, entry.id)
+    raise SessionConflict("The session moved while the reply was made, so it was not recorded; send the request again.")
+
+
+async def commit_failed(
+    dialect: Dialect, request: Request, house: House, prepared: Prepared, answer: Reply, code: str
+) -> None:
+    """Keeps what was said and read of a failed exchange, off the ref. Raises StoreUnavailable."""
+    messages = prepared.new if answer.message is None else (*prepared.new, answer.message)
+    if not messages:
+        return
+    tokens = (*prepared.tokens, *((0,) if answer.message is not None else ()))
+    parent = prepared.parent
+    entry = _entry(request, dialect, prepared, parent, messages, tokens, answer, "failed", code, new_id())
+    await house.store.append(
+        Append(
+            ref=prepared.ref,
+            expected=None,
+            entry=entry,
+            preamble=prepared.preamble,
+            plan=_json(prepared.plan),
+            ttl_s=prepared.policy.ttl_s,
+            moves=False,
+        )
+    )
+
+
+def _entry(
+    request: Request,
+    dialect: Dialect,
+    prepared: Prepared,
+    parent: Entry | None,
+    messages: tuple[Message, ...],
+    tokens: tuple[int, ...],
+    answer: Reply,
+    state: str,
+    finish: str,
+    id: str,
+) -> Entry:
+    return grow(
+        id=id,
+        parent=parent,
+        key=request.digest_key,
+        messages=messages,
+        tokens=tokens,
+        dialect=dialect.name,
+        model=prepared.call.model,
+        state=state,
+        preamble=prepared.preamble.id if prepared.preamble else b"",
+        anchor=prepared.plan.anchor,
+        estimated=prepared.estimated,
+        reported=answer.prompt_tokens,
+        finish=finish,
+    )
+
+
+def _tool_turn(new: tuple[Message, ...]) -> bool:
+    """The turn that the reply belongs to has used tools."""
+    for message in reversed(new):
+        if message.calls or message.answers:
+            return True
+        if message.role == "user":
+            return False
+    return False

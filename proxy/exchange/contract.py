@@ -1,0 +1,59 @@
+"""What an exchange needs of the two who talk through it: the request as it came, and the client to answer."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import msgspec
+from multidict import CIMultiDict, CIMultiDictProxy
+
+Headers = Iterable[tuple[str, str]]
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A client's request on a path whose dialect is spoken, with its whole body."""
+
+    method: str
+    target: str
+    """Raw path and query as they go upstream: without `/s/<session>`."""
+    headers: CIMultiDictProxy[str]
+    """As received."""
+    upstream_headers: CIMultiDict[str]
+    """Those that travel on: end-to-end, without session headers, with the upstream's credential where one is set,
+    without Content-Length and Content-Encoding (the body below is what is sent)."""
+    body: bytes
+    """Decoded, if it came compressed."""
+    path_session: str | None
+    """The session that the path names."""
+    tenant: str
+    """Whose data it is."""
+    digest_key: bytes
+    """The tenant's key for message digests."""
+
+
+class Client(Protocol):
+    """The one who asked. Nothing here raises when the client has gone: what is written then goes nowhere."""
+
+    @property
+    def gone(self) -> bool: ...
+
+    @property
+    def started(self) -> bool:
+        """The head of a reply has been sent."""
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        """Calls back once when the client hangs up; at once if it has."""
+
+    async def send(self, status: int, reason: str, headers: Headers, body: bytes) -> bool:
+        """A whole reply. True if all of it was handed to the connection."""
+
+    async def start(self, status: int, reason: str, headers: Headers) -> None:
+        """The head of a reply whose body follows by `write`."""
+
+    async def write(self, data: bytes) -> None:
+        """Waits while the connection's buffer is full. A client that takes nothing for too long is gone."""
+
+    async def finish(self) -> bool:
+        """Ends a started reply. True if all of it was handed to the connection."""
+
+    def break_off(self) -> None:
+        """Cuts the connection, so that the client sees that the reply is not whole."""

@@ -1,0 +1,371 @@
+"""One request, first byte to last: identify -> admit -> load -> plan -> write -> send -> relay and read along -> append.
+
+The rule of this file: what the client sees of the end of a reply, it sees after the append. A plain reply is held until
+then, a stream from its first terminal event on.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from proxy.conversation.reply import Reply
+from proxy.dialects.contract import Call, Dialect, Reader
+from proxy.errors import (
+    ProxyError,
+    QueueTimeout,
+    SessionConflict,
+    Stopping,
+    StoreUnavailable,
+    UpstreamError,
+)
+from proxy.exchange.assemble import Prepared, assemble
+from proxy.exchange.commit import commit, commit_failed
+from proxy.exchange.contract import Client, Request
+from proxy.exchange.decoded import decoded
+from proxy.exchange.house import House
+from proxy.exchange.identify import Identity, identify, ignored
+from proxy.exchange.record import ExchangeRecord
+from proxy.exchange.retry import Attempt, attempt
+from proxy.exchange.turnstile import Reason, Visit
+from proxy.stores.contract import Ref
+from proxy.upstream.contract import UpstreamReply
+
+SETTLE_S = 2.0
+"""How long usage and end marker may take after a stream's last finish reason, before the turn is recorded without."""
+
+
+async def run(dialect: Dialect, request: Request, house: House, client: Client, record: ExchangeRecord) -> None:
+    """Answers `request` through `client` and fills in `record`.
+
+    A ProxyError is raised only while nothing has been sent; the caller answers it. Afterwards errors break the reply
+    off. Runs in a task of its own, so that a client that hangs up does not end it.
+    """
+    call = dialect.read(request.body)
+    record.model, record.stream = call.model, call.stream
+    who = identify(request.headers, request.path_session, call, house.policies)
+    async with house.turnstile.visit() as visit:
+        client.on_gone(lambda: house.turnstile.client_left(visit))
+        try:
+            if who is None:
+                await _stateless(request, house, client, record, ())
+            elif ignored(call, who.policy):
+                record.kind = "side"
+                record.session, record.policy = who.session, who.policy.name
+                await _stateless(request, house, client, record, ())
+            else:
+                await _stateful(dialect, request, call, who, house, client, record, visit)
+        except asyncio.CancelledError:
+            if visit.reason is None:
+                raise
+            visit.calm()
+            record.error = record.error or visit.reason.name.lower()
+            if visit.reason is Reason.STOPPING and not (client.gone or client.started):
+                raise Stopping("The proxy stopped before the reply was complete; send the request again.") from None
+
+
+async def _stateful(
+    dialect: Dialect,
+    request: Request,
+    call: Call,
+    who: Identity,
+    house: House,
+    client: Client,
+    record: ExchangeRecord,
+    visit: Visit,
+) -> None:
+    ref = Ref(request.tenant, "session", who.session)
+    record.kind, record.session, record.policy = "session", who.session, who.policy.name
+    tried = attempt(request.headers, request.body) if who.record else None
+    try:
+        async with _recognised(house, ref, tried, who, client, record) as answered:
+            if answered:
+                return
+            if who.record:
+                began = time.monotonic()
+                again = tried is not None and tried.again
+                await house.turnstile.enter(visit, ref, who.policy, retry=again)
+                record.queued_ms = _ms(began)
+            prepared = await assemble(dialect, request, call, who, house.store)
+            record.turn, record.history = prepared.turn, prepared.plan.history
+            record.kept, record.dropped, record.tokens = prepared.plan.kept, prepared.plan.dropped, prepared.plan.tokens
+            await _Conversation(dialect, request, house, client, record, visit, who, prepared, tried).hold()
+    except StoreUnavailable as error:
+        if who.policy.session.on_store_failure != "stateless" or error.retry is False:
+            raise
+        record.error = error.code
+        marks = (("X-Session-Id", who.session), ("X-Session-Context", f'policy="{who.policy.name}", stateless'))
+        await _stateless(request, house, client, record, marks)
+
+
+@asynccontextmanager
+async def _recognised(
+    house: House, ref: Ref, tried: Attempt | None, who: Identity, client: Client, record: ExchangeRecord
+) -> AsyncIterator[bool]:
+    """True if this was the same request again and has been answered by the recorded reply."""
+    if tried is None:
+        yield False
+        return
+    if tried.again:
+        try:
+            replay = await house.retries.recorded(ref, tried, who.policy.queue_timeout_s)
+        except TimeoutError:
+            raise QueueTimeout("The same request still runs; send it again later.", retry_after_s=1) from None
+        if replay is not None:
+            record.status, record.recorded = replay.status, "replayed"
+            if await client.send(replay.status, "", replay.headers, replay.body):
+                house.store.delivered(ref, tried.key)
+            yield True
+            return
+    done = house.retries.begin(ref, tried)
+    try:
+        yield False
+    finally:
+        house.retries.end(ref, tried, done)
+
+
+async def _stateless(
+    request: Request,
+    house: House,
+    client: Client,
+    record: ExchangeRecord,
+    marks: tuple[tuple[str, str], ...],
+) -> None:
+    """Relays the request as it came, and the reply as it comes."""
+    reply = await _ask(request, request.body, house, record)
+    try:
+        await client.start(reply.status, reply.reason, (*reply.headers.items(), *marks))
+        try:
+            while chunk := await reply.read():
+                record.bytes_out += len(chunk)
+                await client.write(chunk)
+        except UpstreamError as error:
+            record.error = error.code
+            client.break_off()
+            return
+        await client.finish()
+    finally:
+        reply.close()
+
+
+async def _ask(request: Request, body: bytes, house: House, record: ExchangeRecord) -> UpstreamReply:
+    began = time.monotonic()
+    try:
+        reply = await house.upstream.send(request.method, request.target, request.upstream_headers, body)
+    finally:
+        record.upstream_ms = _ms(began)
+    record.status = reply.status
+    return reply
+
+
+def _ms(since: float) -> float:
+    return round((time.monotonic() - since) * 1000, 3)
+
+
+class _Conversation:
+    """The second half of a stateful exchange, when it is known what to ask: send, relay, append."""
+
+    __slots__ = ("client", "dialect", "house", "prepared", "record", "request", "tried", "visit", "who")
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        request: Request,
+        house: House,
+        client: Client,
+        record: ExchangeRecord,
+        visit: Visit,
+        who: Identity,
+        prepared: Prepared,
+        tried: Attempt | None,
+    ) -> None:
+        self.dialect, self.request, self.house, self.client, self.record = dialect, request, house, client, record
+        self.visit, self.who, self.prepared, self.tried = visit, who, prepared, tried
+
+    async def hold(self) -> None:
+        """Asks the upstream and sees the reply through, whatever becomes of client, upstream and store."""
+        visit = self.visit
+        visit.on_disconnect = self.who.policy.session.on_disconnect if self.who.record else "discard"
+        visit.asking()
+        reader: Reader | None = None
+        reply: UpstreamReply | None = None
+        try:
+            self.request.upstream_headers["Accept-Encoding"] = "identity"
+            reply = decoded(await _ask(self.request, self.prepared.body, self.house, self.record))
+            if not 200 <= reply.status < 300:
+                await self._relay_refusal(reply)
+                return
+            stream = reply.headers.get("Content-Type", "").lower().startswith("text/event-stream")
+            self.record.stream = stream
+            reader = self.dialect.reader(self.prepared.call, stream=stream)
+            await (self._relay_stream(reply, reader) if stream else self._relay_plain(reply, reader))
+        except asyncio.CancelledError:
+            if visit.reason is None:
+                raise
+            visit.calm()
+            await self._cut_short(visit.reason, reader)
+            raise
+        finally:
+            if reply is not None:
+                reply.close()
+
+    async def _relay_refusal(self, reply: UpstreamReply) -> None:
+        """An error of the upstream goes to the client as it is; nothing is recorded."""
+        marks = (("X-Session-Id", self.who.session),)
+        await self.client.start(reply.status, reply.reason, (*reply.headers.items(), *marks))
+        try:
+            while chunk := await reply.read():
+                self.record.bytes_out += len(chunk)
+                await self.client.write(chunk)
+        except UpstreamError as error:
+            self.record.error = error.code
+            self.client.break_off()
+            return
+        await self.client.finish()
+
+    async def _relay_plain(self, reply: UpstreamReply, reader: Reader) -> None:
+        try:
+            while chunk := await reply.read():
+                reader.feed(chunk)
+        except UpstreamError as error:
+            await self._keep_failed(reader.reply(), error.code)
+            error.retry = False
+            raise
+        reader.end()
+        self.visit.calm()
+        body = reader.release()
+        answer = reader.reply()
+        recorded = answer.whole and answer.message is not None
+        headers = self._headers(reply, recorded=recorded)
+        self.record.bytes_out = len(body)
+        if recorded:
+            await self._commit(answer, "whole", (reply.status, headers, body))
+        elif answer.error:
+            await self._keep_failed(answer, answer.error)
+        self.house.turnstile.leave(self.visit)
+        if await self.client.send(reply.status, reply.reason, headers, body):
+            self._delivered()
+
+    async def _relay_stream(self, reply: UpstreamReply, reader: Reader) -> None:
+        client, record = self.client, self.record
+        headers = self._headers(reply, recorded=True)
+        await client.start(reply.status, reply.reason, headers)
+        sent: list[bytes] = []
+        broken: UpstreamError | None = None
+        ended = False
+        try:
+            while not (reader.ended or reader.done):
+                chunk = await reply.read()
+                if not chunk:
+                    ended = True
+                    reader.end()
+                    break
+                if out := reader.feed(chunk):
+                    record.bytes_out += len(out)
+                    if self.tried is not None:
+                        sent.append(out)
+                    await client.write(out)
+            if not ended:
+                ended = await self._settle(reply, reader)
+        except UpstreamError as error:
+            broken = error
+        answer = reader.reply()
+        if broken is not None and not (reader.ended and answer.whole):
+            self.visit.calm()
+            await self._keep_failed(answer, broken.code)
+            client.break_off()
+            return
+        self.visit.calm()
+        held = reader.release()
+        if answer.whole and answer.message is not None:
+            try:
+                await self._commit(answer, "whole", (reply.status, headers, b"".join([*sent, held])))
+            except ProxyError as error:
+                record.error = error.code
+                await client.write(self.dialect.error_event(error))
+                client.break_off()
+                return
+        elif answer.error:
+            await self._keep_failed(answer, answer.error)
+        self.house.turnstile.leave(self.visit)
+        record.bytes_out += len(held)
+        await client.write(held)
+        try:
+            while not ended and broken is None and (chunk := await reply.read()):
+                await client.write(chunk)
+        except UpstreamError as error:
+            broken = error
+        if broken is not None:
+            record.error = broken.code
+            client.break_off()
+        elif await client.finish():
+            self._delivered()
+
+    async def _settle(self, reply: UpstreamReply, reader: Reader) -> bool:
+        """After the last finish reason: reads usage and end marker, if they come soon. True at the body's end."""
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                while not reader.done:
+                    chunk = await reply.read()
+                    if not chunk:
+                        reader.end()
+                        return True
+                    reader.feed(chunk)
+        except TimeoutError:
+            pass  # what is missing is at most usage: the turn is complete, and waiting longer would only hold it up
+        return False
+
+    async def _cut_short(self, reason: Reason, reader: Reader | None) -> None:
+        """The exchange was interrupted: what was read is kept, unless the policy discards it."""
+        answer = reader.reply() if reader is not None else None
+        discard = self.visit.on_disconnect == "discard" and reason is not Reason.STOPPING
+        try:
+            if self.who.record and not discard and answer is not None:
+                if answer.message is not None and not answer.error:
+                    await self._commit(answer, "partial", None)
+                else:
+                    await self._keep_failed(answer, reason.name.lower())
+        except ProxyError as error:
+            self.record.error = error.code
+        self.house.turnstile.leave(self.visit)
+        if not self.client.gone and self.client.started:
+            self.client.break_off()
+
+    async def _commit(self, answer: Reply, state: str, replay: tuple[int, tuple[tuple[str, str], ...], bytes] | None) -> None:
+        """Raises SessionConflict, StoreUnavailable; both say that a retry would pay again."""
+        record = self.record
+        record.finish, record.prompt_tokens = answer.finish, answer.prompt_tokens
+        record.completion_tokens = answer.completion_tokens
+        if not self.who.record:
+            return
+        try:
+            await commit(self.dialect, self.request, self.house, self.prepared, answer, state, self.tried, replay)
+        except SessionConflict as error:
+            record.error = error.code
+            await self._keep_failed(answer, error.code)
+            raise
+        except StoreUnavailable as error:
+            error.retry = False
+            raise
+        record.recorded = state
+
+    async def _keep_failed(self, answer: Reply, code: str) -> None:
+        """For `sessions show`. That a failed exchange cannot be kept is no reason for a second failure: it is logged."""
+        self.record.error = code
+        if not self.who.record:
+            return
+        try:
+            await commit_failed(self.dialect, self.request, self.house, self.prepared, answer, code)
+            self.record.recorded = "failed"
+        except StoreUnavailable as error:
+            self.record.error = f"{code}, {error.code}"
+
+    def _delivered(self) -> None:
+        if self.tried is not None and self.record.recorded == "whole":
+            self.house.store.delivered(self.prepared.ref, self.tried.key)
+
+    def _headers(self, reply: UpstreamReply, *, recorded: bool) -> tuple[tuple[str, str], ...]:
+        marks = [("X-Session-Id", self.who.session), ("X-Session-Context", self.prepared.context_header)]
+        if recorded and self.who.record:
+            marks.insert(1, ("X-Session-Turn", str(self.prepared.turn)))
+        return (*reply.headers.items(), *marks)

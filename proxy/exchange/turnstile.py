@@ -1,0 +1,159 @@
+"""One exchange at a time on a session: queue in arrival order, reject, or parallel; and who may end one early.
+
+The rule of this file: an exchange is interrupted only while it waits or while the model speaks, never while its entry
+is being committed. Interrupting cancels its task; `Visit.reason` then says why.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import Enum
+
+from proxy.errors import QueueTimeout, SessionBusy, Stopping
+from proxy.policy import Policy
+from proxy.stores.contract import Ref
+
+QUEUE_AT_MOST = 1000
+"""Requests that wait on one session."""
+
+
+class Reason(Enum):
+    """Why an exchange was ended early."""
+
+    GONE = "the client hung up"
+    SUPERSEDED = "the client hung up, and a new request came on the session"
+    STOPPING = "the proxy is stopping"
+
+
+class Visit:
+    """One exchange under way, as seen from outside. Lives as long as its task."""
+
+    __slots__ = ("_interruptible", "_task", "client_gone", "on_disconnect", "reason", "ref", "waiting")
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self._interruptible = True
+        self.ref: Ref | None = None
+        """The session that it holds."""
+        self.client_gone = False
+        self.waiting = True
+        """The upstream has not been asked yet: when the client goes now, nobody misses the reply."""
+        self.on_disconnect = "discard"
+        self.reason: Reason | None = None
+
+    def interrupt(self, reason: Reason) -> None:
+        """Ends the exchange early, unless its entry is being committed or it was interrupted before."""
+        if self._interruptible and self.reason is None and self._task is not None:
+            self.reason = reason
+            self._task.cancel()
+
+    def asking(self) -> None:
+        """The upstream is asked now: from here on the policy says what becomes of the reply when the client goes."""
+        self.waiting = False
+
+    def calm(self) -> None:
+        """From here on it runs to its end: the reply is complete, or what was read is about to be kept."""
+        self._interruptible = False
+        if self.reason is not None and self._task is not None and self._task.cancelling():
+            self._task.uncancel()
+
+
+class Turnstile:
+    """Who holds which session, and who waits for it. Empty when nothing runs."""
+
+    def __init__(self) -> None:
+        self._holders: dict[Ref, Visit] = {}
+        self._queues: dict[Ref, deque[tuple[asyncio.Future[None], Visit]]] = {}
+        self._visits: set[Visit] = set()
+        self.stopping = False
+
+    @asynccontextmanager
+    async def visit(self) -> AsyncIterator[Visit]:
+        """Registers the running task as an exchange for as long as the block lasts. Raises Stopping."""
+        if self.stopping:
+            raise Stopping("The proxy is stopping; send the request again.", retry_after_s=1)
+        visit = Visit()
+        self._visits.add(visit)
+        try:
+            yield visit
+        finally:
+            self._visits.discard(visit)
+            self.leave(visit)
+
+    async def enter(self, visit: Visit, ref: Ref, policy: Policy, *, retry: bool) -> None:
+        """Takes the session for `visit`, until its block ends.
+
+        A reply that is still being finished for a client who left is ended by a new request, but not by a `retry` of
+        the same one. Raises SessionBusy (policy `reject`), QueueTimeout.
+        """
+        mode = policy.session.concurrency
+        if mode == "parallel":
+            return
+        holder = self._holders.get(ref)
+        if holder is None:
+            self._holders[ref] = visit
+            visit.ref = ref
+            return
+        if holder.client_gone and not retry:
+            holder.interrupt(Reason.SUPERSEDED)
+        elif mode == "reject" and not retry:
+            raise SessionBusy(
+                "Another request on this session is running; wait for its end, or set concurrency = \"queue\"."
+            )
+        queue = self._queues.setdefault(ref, deque())
+        if len(queue) >= QUEUE_AT_MOST:
+            raise QueueTimeout("Too many requests wait on this session; send fewer at once.", retry_after_s=1)
+        turn = asyncio.get_running_loop().create_future()
+        queue.append((turn, visit))
+        try:
+            async with asyncio.timeout(policy.queue_timeout_s):
+                await turn
+        except TimeoutError:
+            if visit.ref is None:
+                raise QueueTimeout(
+                    f"The session was busy for {policy.queue_timeout_s:g} s; send the request again.", retry_after_s=1
+                ) from None
+        finally:
+            if visit.ref is None:
+                queue.remove((turn, visit))
+                if not queue:
+                    del self._queues[ref]
+
+    def client_left(self, visit: Visit) -> None:
+        """The client of `visit` hung up: by its policy the exchange ends, or is finished for the record."""
+        visit.client_gone = True
+        if visit.waiting or visit.on_disconnect != "finish":
+            visit.interrupt(Reason.GONE)
+        elif visit.ref is not None and self._queues.get(visit.ref):
+            visit.interrupt(Reason.SUPERSEDED)
+
+    def stop(self) -> None:
+        """No more visits."""
+        self.stopping = True
+
+    def interrupt_all(self) -> None:
+        for visit in tuple(self._visits):
+            visit.interrupt(Reason.STOPPING)
+
+    @property
+    def running(self) -> int:
+        return len(self._visits)
+
+    def leave(self, visit: Visit) -> None:
+        """Gives the session to the next in line. May be called twice."""
+        ref, visit.ref = visit.ref, None
+        if ref is None:
+            return
+        queue = self._queues.get(ref)
+        if not queue:
+            del self._holders[ref]
+            return
+        turn, following = queue.popleft()
+        if not queue:
+            del self._queues[ref]
+        # handed over at once: between now and the moment its task wakes the session must not look free
+        self._holders[ref] = following
+        following.ref = ref
+        if not turn.done():
+            turn.set_result(None)

@@ -1,0 +1,87 @@
+"""The client of an exchange, on an aiohttp connection."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from proxy.exchange.contract import Headers
+from proxy.server.passthrough import cut, relayed
+from proxy.upstream.headers import to_client
+
+
+class HttpClient:
+    """Implements `proxy.exchange.contract.Client`."""
+
+    def __init__(self, request: web.Request, write_timeout_s: float) -> None:
+        self._request = request
+        self._timeout_s = write_timeout_s
+        self._callback: Callable[[], None] | None = None
+        self._gone = False
+        self.response: web.StreamResponse | None = None
+
+    @property
+    def gone(self) -> bool:
+        return self._gone
+
+    @property
+    def started(self) -> bool:
+        return self.response is not None
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        self._callback = callback
+        if self._gone:
+            callback()
+
+    def hang_up(self) -> None:
+        """The client has gone."""
+        if not self._gone:
+            self._gone = True
+            if self._callback is not None:
+                self._callback()
+
+    async def send(self, status: int, reason: str, headers: Headers, body: bytes) -> bool:
+        kept = to_client(CIMultiDictProxy(CIMultiDict(headers)))
+        kept.popall("Content-Length", None)
+        response = web.Response(status=status, reason=reason or None, headers=kept, body=body)
+        relayed(response)
+        return await self._begin(response) and await self._guarded(response.write_eof())
+
+    async def start(self, status: int, reason: str, headers: Headers) -> None:
+        kept = to_client(CIMultiDictProxy(CIMultiDict(headers)))
+        response = web.StreamResponse(status=status, reason=reason or None, headers=kept)
+        relayed(response)
+        await self._begin(response)
+
+    async def write(self, data: bytes) -> None:
+        if data and not self._gone and self.response is not None:
+            await self._guarded(self.response.write(data))
+
+    async def finish(self) -> bool:
+        return self.response is not None and not self._gone and await self._guarded(self.response.write_eof())
+
+    def break_off(self) -> None:
+        cut(self._request)
+
+    async def _begin(self, response: web.StreamResponse) -> bool:
+        self.response = response
+        if self._gone:
+            return False
+        try:
+            await response.prepare(self._request)
+        except ConnectionError:
+            self.hang_up()
+        return not self._gone
+
+    async def _guarded(self, step: Awaitable[None]) -> bool:
+        """Runs a write; False if the client has gone, or takes nothing for so long that it counts as gone."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await step
+        except TimeoutError:
+            self.break_off()
+            self.hang_up()
+        except ConnectionError:
+            self.hang_up()
+        return not self._gone

@@ -1,0 +1,209 @@
+"""web.Request -> pass-through, or exchange.run -> web.StreamResponse."""
+
+import asyncio
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from proxy.dialects import generates
+from proxy.dialects.contract import Dialect
+from proxy.errors import BodyTooLarge, InvalidBody, ProxyError, UnsupportedDialect, UnsupportedEncoding
+from proxy.exchange.contract import Request
+from proxy.exchange.house import House
+from proxy.exchange.identify import FROM_HEADER, split_target
+from proxy.exchange.record import ExchangeRecord
+from proxy.exchange.run import run
+from proxy.exchange.tenant import Tenants
+from proxy.framing.inflate import ENCODINGS, Inflate, TooMuch
+from proxy.observe.log import Log
+from proxy.server.client import HttpClient
+from proxy.server.passthrough import Relay
+from proxy.upstream.headers import credential, key_of, to_upstream, with_upstream_key
+
+CLOSE_S = 5.0
+"""What an interrupted exchange gets to keep what it has read."""
+
+
+class Handler:
+    """Every request of the client listener comes through `handle`."""
+
+    def __init__(
+        self,
+        *,
+        house: House,
+        relay: Relay,
+        tenants: Tenants,
+        dialects: Sequence[Dialect],
+        log: Log,
+        upstream_api_key: str,
+        max_body_bytes: int,
+        write_timeout_s: float,
+    ) -> None:
+        self._house = house
+        self._relay = relay
+        self._tenants = tenants
+        self._dialects = dialects
+        self._log = log
+        self._upstream_api_key = upstream_api_key
+        self._max_body_bytes = max_body_bytes
+        self._write_timeout_s = write_timeout_s
+        self._exchanges: set[asyncio.Task[None]] = set()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answers one request: relayed untouched if it names no session, else through an exchange."""
+        record = ExchangeRecord(at_ms=time.time_ns() // 1_000_000, method=request.method, path=request.path)
+        began = time.monotonic()
+        dialect = self._dialects[0]
+        try:
+            session, target = split_target(request.raw_path)
+            path = target.partition("?")[0]
+            record.path = path
+            spoken = self._speaks(request.method, path)
+            if spoken is not None:
+                dialect = spoken
+            held = credential(request.headers)
+            key = key_of(*held) if held else None
+            policies = self._house.policies
+            named = session is not None or any(name in request.headers for name in policies.session_headers)
+            if spoken is not None and (named or policies.reads_members or FROM_HEADER in request.headers):
+                return await self._exchange(spoken, request, target, session, key, record)
+            self._tenants.admit(key)
+            if named and generates(request.method, path):
+                raise UnsupportedDialect(
+                    "Sessions are spoken on Chat Completions (…/chat/completions); "
+                    "send this request there, or without a session."
+                )
+            headers = self._upstream_headers(request)
+            return await self._relay.relay(request, target=target, headers=headers, record=record)
+        except ProxyError as error:
+            record.status, record.error = error.status, error.code
+            return error_reply(dialect, error)
+        finally:
+            if record.kind == "pass":
+                record.total_ms = round((time.monotonic() - began) * 1000, 3)
+                self._log.exchange(record)
+
+    async def close(self, timeout_s: float) -> None:
+        """Waits for exchanges whose clients have gone; after `timeout_s` what was read of their replies is kept."""
+        turnstile = self._house.turnstile
+        turnstile.stop()
+        if self._exchanges:
+            await asyncio.wait(tuple(self._exchanges), timeout=timeout_s)
+        turnstile.interrupt_all()
+        if self._exchanges:
+            await asyncio.wait(tuple(self._exchanges), timeout=CLOSE_S)
+
+    def _speaks(self, method: str, path: str) -> Dialect | None:
+        for dialect in self._dialects:
+            if dialect.speaks(method, path):
+                return dialect
+        return None
+
+    def _upstream_headers(self, request: web.Request) -> CIMultiDict[str]:
+        headers = to_upstream(request.headers, self._house.policies.session_headers)
+        if self._upstream_api_key:
+            with_upstream_key(headers, self._upstream_api_key)
+        return headers
+
+    async def _exchange(
+        self,
+        dialect: Dialect,
+        request: web.Request,
+        target: str,
+        session: str | None,
+        key: str | None,
+        record: ExchangeRecord,
+    ) -> web.StreamResponse:
+        """Runs the exchange in a task of its own: when the client hangs up, this handler is cancelled, it is not."""
+        record.kind = "session"
+        tenant = self._tenants.of(key, request.headers)
+        record.tenant = tenant.name
+        headers = self._upstream_headers(request)
+        headers.popall("Content-Length", None)
+        body = await self._body(request)
+        headers.popall("Content-Encoding", None)
+        asked = Request(
+            method=request.method,
+            target=target,
+            headers=request.headers,
+            upstream_headers=headers,
+            body=body,
+            path_session=session,
+            tenant=tenant.name,
+            digest_key=tenant.digest_key,
+        )
+        client = HttpClient(request, self._write_timeout_s)
+        task = asyncio.create_task(self._run(dialect, asked, client, record))
+        self._exchanges.add(task)
+        task.add_done_callback(self._exchanges.discard)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            client.hang_up()
+            raise
+        assert client.response is not None
+        return client.response
+
+    async def _run(self, dialect: Dialect, asked: Request, client: HttpClient, record: ExchangeRecord) -> None:
+        """Never raises: an error that the proxy itself makes is answered, a bug as well."""
+        began = time.monotonic()
+        try:
+            await run(dialect, asked, self._house, client, record)
+        except ProxyError as error:
+            record.status, record.error = error.status, error.code
+            await self._answer(dialect, client, error)
+        except Exception:
+            # the traceback names places in the code; the values in it, which may be content, are not printed
+            traceback.print_exc(file=sys.stderr)
+            record.status, record.error = 500, "internal_error"
+            await self._answer(dialect, client, ProxyError("The proxy failed inside; its log says where."))
+        finally:
+            record.total_ms = round((time.monotonic() - began) * 1000, 3)
+            self._log.exchange(record)
+
+    async def _answer(self, dialect: Dialect, client: HttpClient, error: ProxyError) -> None:
+        if client.started:
+            client.break_off()
+            return
+        await client.send(error.status, "", error_headers(error), dialect.error(error))
+
+    async def _body(self, request: web.Request) -> bytes:
+        """The whole body, decoded. Raises BodyTooLarge, UnsupportedEncoding, InvalidBody."""
+        limit = self._max_body_bytes
+        too_large = BodyTooLarge(
+            f"The body is larger than {limit} bytes; send less, or raise REMORA_MAX_BODY.", param="messages"
+        )
+        if (request.content_length or 0) > limit:
+            raise too_large
+        encoding = request.headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in ENCODINGS:
+            raise UnsupportedEncoding("Send the body without Content-Encoding, or as gzip or deflate.")
+        inflate = Inflate(encoding, limit)
+        chunks: list[bytes] = []
+        try:
+            async for chunk in request.content.iter_any():
+                chunks.append(inflate.feed(chunk))
+            inflate.end()
+        except TooMuch:
+            raise too_large from None
+        except ValueError as error:
+            raise InvalidBody(f"The body is {error}; send it again.") from None
+        return b"".join(chunks)
+
+
+def error_headers(error: ProxyError) -> list[tuple[str, str]]:
+    headers = [("Content-Type", "application/json"), ("X-Remora-Error", error.code)]
+    if error.retry_after_s is not None:
+        headers.append(("Retry-After", str(error.retry_after_s)))
+    if error.retry is not None:
+        headers.append(("x-should-retry", "true" if error.retry else "false"))
+    return headers
+
+
+def error_reply(dialect: Dialect, error: ProxyError) -> web.Response:
+    """An answer that the proxy itself makes, in the client's dialect."""
+    return web.Response(status=error.status, headers=error_headers(error), body=dialect.error(error))

@@ -1,0 +1,219 @@
+"""A store in plain dicts: for tests and for trying things. All is gone when the process ends."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from proxy.conversation.entry import Chain, Entry, Preamble
+from proxy.errors import SettingsError, StoreUnavailable
+from proxy.stores.contract import (
+    STICKY_MS,
+    Append,
+    Appended,
+    Conflict,
+    Record,
+    Ref,
+    RefInfo,
+    Replay,
+    kept_from,
+)
+
+
+def from_url(url: str) -> "MemoryStore":
+    if url.lower() != "memory:":
+        raise SettingsError(f"store: {url!r}: memory: takes nothing behind it")
+    return MemoryStore()
+
+
+@dataclass(slots=True)
+class _Line:
+    """A ref and all that hangs on it."""
+
+    created: int
+    updated: int = 0
+    expires: int | None = None
+    head: str = ""
+    whole: bool = False
+    entries: dict[str, Record] = field(default_factory=dict)
+    branched: dict[str, Entry] = field(default_factory=dict)
+    """The entries that are on a branch: all but the failed ones."""
+    digests: dict[bytes, str] = field(default_factory=dict)
+    preambles: dict[bytes, Preamble] = field(default_factory=dict)
+    last: Replay | None = None
+    """Of the head, not sticky."""
+    sticky: dict[str, tuple[int, Replay]] = field(default_factory=dict)
+
+    def back(self, entry: Entry) -> Iterator[Entry]:
+        """The chain that ends with `entry`, newest first."""
+        at: Entry | None = entry
+        while at is not None:
+            yield at
+            at = self.branched.get(at.parent)
+
+
+class MemoryStore:
+    """Passes the same laws as every store; nothing here waits, so each method is atomic."""
+
+    def __init__(self, *, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._lines: dict[Ref, _Line] = {}
+        self._secret = os.urandom(32)
+        self._closed = False
+
+    async def open(self) -> None:
+        self._closed = False
+
+    async def close(self) -> None:
+        self._closed = True
+
+    async def secret(self) -> bytes:
+        return self._secret
+
+    def _ms(self) -> int:
+        return int(self._now() * 1000)
+
+    def _line(self, ref: Ref) -> _Line | None:
+        if self._closed:
+            raise StoreUnavailable("The store is closed; the proxy is stopping, send the request again.")
+        line = self._lines.get(ref)
+        if line is None or (line.expires is not None and line.expires <= self._ms()):
+            return None
+        return line
+
+    async def load(self, ref: Ref, *, key: str, reach: int | None, entry: str | None = None) -> Chain | None:
+        line = self._line(ref)
+        head = line and line.branched.get(line.head if entry is None else entry)
+        if not line or not head:
+            return None
+        low = kept_from(head, key)
+        border = head.tokens_upto - reach if low is None and reach is not None else -1
+        kept = [head]
+        for each in islice(line.back(head), 1, None):
+            if each.upto <= (low or 0) or each.tokens_upto <= border:
+                break
+            kept.append(each)
+        return Chain(
+            head=head,
+            entries=tuple(reversed(kept)),
+            preamble=line.preambles.get(head.facts.preamble),
+            ref_head=line.head,
+            whole=line.whole,
+        )
+
+    async def read(self, ref: Ref, entry: str, first: int, upto: int) -> Sequence[Entry]:
+        line = self._line(ref)
+        last = line and line.branched.get(entry)
+        if not line or not last or first >= upto:
+            return []
+        found = []
+        for each in line.back(last):
+            if each.upto <= first:
+                break
+            if each.first < upto:
+                found.append(each)
+        return found[::-1]
+
+    async def find_digests(self, ref: Ref, digests: Sequence[bytes]) -> dict[bytes, str]:
+        line = self._line(ref)
+        return {each: line.digests[each] for each in digests if each in line.digests} if line else {}
+
+    async def find_turn(self, ref: Ref, turn: int) -> tuple[Entry | None, Entry | None] | None:
+        line = self._line(ref)
+        if not line or not line.head:
+            return None
+        after: Entry | None = None
+        for each in line.back(line.branched[line.head]):
+            if each.turn <= turn:
+                return each, after
+            after = each
+        return None, after
+
+    async def append(self, append: Append) -> Appended | Conflict:
+        line, entry, now = self._line(append.ref), append.entry, self._ms()
+        if line and entry.id in line.entries:
+            return Appended(again=True)
+        head = line.head or None if line else None
+        if append.moves and append.expected != head:
+            return Conflict(head)
+        if entry.parent and not (line and entry.parent in line.branched):
+            if append.moves:
+                raise ValueError(f"the parent of entry {entry.id} is not on its ref")
+            return Conflict(head)
+        if line is None:
+            line = self._lines[append.ref] = _Line(created=now)
+        line.updated = now
+        line.expires = None if append.ttl_s is None else now + append.ttl_s * 1000
+        line.whole = line.whole or append.whole
+        if append.preamble:
+            line.preambles[entry.facts.preamble] = append.preamble
+        line.entries[entry.id] = Record(entry, append.plan, append.preamble)
+        if append.moves:
+            line.branched[entry.id] = entry
+            line.digests[entry.digest] = entry.id
+            line.head = entry.id
+            line.last = None
+        if append.replay and append.replay.sticky:
+            line.sticky[append.replay.key] = now, append.replay
+        elif append.replay and append.moves:
+            line.last = append.replay
+        return Appended()
+
+    async def find_replay(self, ref: Ref, key: str) -> Replay | None:
+        line = self._line(ref)
+        if not line:
+            return None
+        if line.last and line.last.key == key:
+            return line.last
+        at, replay = line.sticky.get(key, (0, None))
+        return replay if replay and at > self._ms() - STICKY_MS else None
+
+    def delivered(self, ref: Ref, key: str) -> None:
+        line = self._line(ref)
+        if line and line.last and line.last.key == key:
+            line.last = None
+
+    async def list(self, *, tenant: str | None = None, name: str | None = None) -> AsyncIterator[RefInfo]:
+        for ref in sorted((ref for ref in self._lines if ref.kind == "session"), key=lambda ref: (ref.tenant, ref.name)):
+            if tenant in (None, ref.tenant) and name in (None, ref.name) and (line := self._line(ref)):
+                head = line.branched.get(line.head)
+                yield RefInfo(
+                    ref=ref,
+                    head=line.head,
+                    turns=head.turn if head else 0,
+                    messages=head.upto if head else 0,
+                    tokens=head.tokens_upto if head else 0,
+                    created_ms=line.created,
+                    updated_ms=line.updated,
+                    expires_ms=line.expires,
+                )
+
+    async def records(self, ref: Ref) -> AsyncIterator[Record]:
+        line = self._line(ref)
+        for record in tuple(line.entries.values()) if line else ():
+            yield record
+
+    async def erase(self, ref: Ref) -> bool:
+        known = self._line(ref) is not None
+        self._lines.pop(ref, None)
+        return known
+
+    async def expire(self, limit: int) -> int:
+        self._line(Ref("", "", ""))
+        now, gone = self._ms(), 0
+        for ref in [ref for ref, line in self._lines.items() if line.expires is not None and line.expires <= now]:
+            if gone >= limit:
+                return gone
+            del self._lines[ref]
+            gone += 1
+        for line in self._lines.values():
+            for key in [key for key, (at, _) in line.sticky.items() if at <= now - STICKY_MS]:
+                if gone >= limit:
+                    return gone
+                del line.sticky[key]
+                gone += 1
+        return gone
+
+    async def ping(self) -> None:
+        self._line(Ref("", "", ""))

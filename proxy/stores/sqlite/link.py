@@ -1,0 +1,73 @@
+"""One thread's connection: made when it is needed, and made again after the file failed."""
+
+import os
+import sqlite3
+
+from proxy.errors import StoreUnavailable
+from proxy.stores.sqlite import schema
+
+
+class Link:
+    """Only `stale` may be set from another thread."""
+
+    def __init__(self, path: str, secret: bytes, *, synchronous: str = "full", reads: bool = False) -> None:
+        self.path = path
+        self.stale = False
+        """Connect again before the next use."""
+        self._secret = secret
+        self._synchronous = synchronous
+        self._reads = reads
+        self._connection: sqlite3.Connection | None = None
+        self._file = (0, 0)
+
+    def get(self) -> sqlite3.Connection:
+        """Raises StoreUnavailable or sqlite3.Error if there is no such file, or if it is not the one from the start."""
+        if self.stale:
+            self.drop()
+            self.stale = False
+        if self._connection is None:
+            connection = schema.connect(self.path, synchronous=self._synchronous)
+            try:
+                self._check_secret(connection)
+                self._file = self._seen()
+                if self._reads:
+                    connection.execute("PRAGMA query_only = ON")
+                    connection.text_factory = bytes
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    def drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def check(self) -> None:
+        """Raises StoreUnavailable if the path no longer leads to the open file: what is written there is lost."""
+        try:
+            same = self._seen() == self._file
+        except OSError:
+            same = False
+        if not same:
+            self.drop()
+            raise StoreUnavailable(f"{self.path} was removed or replaced while in use; put it back, or restart Remora.")
+
+    def _seen(self) -> tuple[int, int]:
+        found = os.stat(self.path)
+        return found.st_dev, found.st_ino
+
+    def _check_secret(self, connection: sqlite3.Connection) -> None:
+        try:
+            same = schema.read_secret(connection) == self._secret
+        except (sqlite3.OperationalError, TypeError) as error:
+            if schema.unavailable(error, self.path):
+                raise
+            same = False
+        if not same:
+            raise StoreUnavailable(f"{self.path} is another database than at the start; put it back, or restart Remora.")

@@ -1,0 +1,291 @@
+"""What is read from the file: each method runs in the reader's thread, in as few statements as will do."""
+
+import sqlite3
+from array import array
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+
+import msgspec
+
+from proxy.conversation.entry import Chain, Entry, Preamble
+from proxy.errors import StoreUnavailable
+from proxy.stores.contract import STICKY_MS, Record, Ref, RefInfo, Replay, kept_from
+from proxy.stores.sqlite import schema
+from proxy.stores.sqlite.link import Link
+from proxy.stores.sqlite.rows import RUN, key_of, unpack, unpack_one
+from proxy.stores.sqlite.thread import Job
+
+Read = Callable[["Reader"], object]
+
+DIGESTS_AT_ONCE = 64
+
+_REF = "r.tenant = ? AND r.kind = ? AND r.name = ? AND (r.expires IS NULL OR r.expires > ?)"
+
+_HEAD = f"""
+SELECT r.n, r.whole, r.anchor = ?1, r.resume, h.branch, h.upto, h.tokens_upto, p.wire, p.tokens, (
+    SELECT {RUN} FROM entries e
+    WHERE e.ref = r.n AND e.branch = h.branch AND e.upto <= h.upto AND e.upto > CASE
+        WHEN r.anchor = ?1 THEN min(r.resume, h.upto - 1)
+        WHEN ?2 THEN 0
+        ELSE h.upto - 1 END)
+FROM refs r JOIN entries h ON h.n = r.head LEFT JOIN preambles p ON p.n = r.preamble
+WHERE r.tenant = ?3 AND r.kind = ?4 AND r.name = ?5 AND (r.expires IS NULL OR r.expires > ?6)"""
+
+_ENTRY = f"""
+SELECT r.n, r.whole, h.id, e.branch, e.upto, e.tokens_upto, e.row
+FROM refs r JOIN entries h ON h.n = r.head JOIN entries e ON e.ref = r.n AND e.id = ?
+WHERE e.branch IS NOT NULL AND {_REF}"""
+
+_RANGE = f"""
+WITH RECURSIVE line (branch, top) AS (
+    VALUES (?1, ?2)
+    UNION ALL
+    SELECT b.parent, b.at FROM line JOIN branches b ON b.n = line.branch WHERE b.at > ?3
+)
+SELECT {RUN} FROM line CROSS JOIN entries e
+WHERE e.ref = ?4 AND e.branch = line.branch AND e.upto <= line.top AND e.upto > ?3 AND e.upto <= coalesce(
+    (SELECT min(u.upto) FROM entries u WHERE u.ref = ?4 AND u.branch = line.branch AND u.upto >= ?5), line.top)"""
+
+_position = attrgetter("upto")
+_replay = msgspec.msgpack.Decoder(Replay).decode
+
+
+class Reader:
+    def __init__(self, link: Link, now_ms: Callable[[], int]) -> None:
+        self._link = link
+        self._now_ms = now_ms
+        self._db: sqlite3.Connection
+
+    def serve(self, jobs: list[Job[Read]]) -> tuple[list[Job[Read]], bool]:
+        for job in jobs:
+            try:
+                self._db = self._link.get()
+                if len(jobs) > 1:
+                    self._begin()
+                job.answer = job.ask(self)
+            except (sqlite3.Error, StoreUnavailable) as error:
+                job.error = schema.unavailable(error, self._link.path) or error
+                self._link.drop()
+            except Exception as error:
+                job.error = error
+        try:
+            self._end()
+        except sqlite3.Error:
+            # the answers are complete; whether the file can be read again, the next ones will tell
+            self._link.drop()
+        return jobs, False
+
+    def finish(self) -> None:
+        self._link.drop()
+
+    def _begin(self) -> None:
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN")
+
+    def _end(self) -> None:
+        if self._link.connected and self._db.in_transaction:
+            self._db.execute("COMMIT")
+
+    def load(self, ref: Ref, key: str, reach: int | None) -> Chain | None:
+        found = self._db.execute(
+            _HEAD, (key, reach is None, ref.tenant, ref.kind, ref.name, self._now_ms())
+        ).fetchone()
+        if found is None:
+            return None
+        n, whole, anchored, resume, branch, upto, tokens_upto, wire, tokens, run = found
+        entries = unpack(run)
+        entries.sort(key=_position)
+        low = resume if anchored else 0
+        border = reach is not None and not anchored
+        if border or (entries[0].parent and entries[0].first > low):
+            if not self._db.in_transaction:
+                # more statements are needed, and they must all see the same
+                self._begin()
+                return self.load(ref, key, reach)
+            if border:
+                low = self._border(n, branch, upto, tokens_upto - (reach or 0))
+            entries = self._range(n, branch, upto, min(low, upto - 1), upto)
+        head = entries[-1]
+        preamble = None if wire is None else Preamble(wire, tokens)
+        return Chain(head=head, entries=tuple(entries), preamble=preamble, ref_head=head.id, whole=bool(whole))
+
+    def load_entry(self, ref: Ref, key: str, reach: int | None, entry: str) -> Chain | None:
+        self._begin()
+        found = self._entry(ref, entry)
+        if found is None:
+            return None
+        n, whole, ref_head, branch, upto, tokens_upto, row = found
+        head = unpack_one(row)
+        low = kept_from(head, key)
+        if low is None:
+            low = 0 if reach is None else self._border(n, branch, upto, tokens_upto - reach)
+        return Chain(
+            head=head,
+            entries=tuple(self._range(n, branch, upto, min(low, upto - 1), upto)),
+            preamble=self._preamble(n, head),
+            ref_head=ref_head.hex(),
+            whole=bool(whole),
+        )
+
+    def read(self, ref: Ref, entry: str, first: int, upto: int) -> list[Entry]:
+        self._begin()
+        found = self._entry(ref, entry) if first < upto else None
+        if found is None:
+            return []
+        n, _, _, branch, top, _, _ = found
+        # the entry that crosses `upto` may be the last of a branch that was left before: cut off what is above it
+        return [each for each in self._range(n, branch, top, max(first, 0), upto) if each.first < upto]
+
+    def _entry(self, ref: Ref, entry: str) -> tuple[int, int, bytes, int, int, int, bytes] | None:
+        id = key_of(entry)
+        found = id and self._db.execute(_ENTRY, (id, ref.tenant, ref.kind, ref.name, self._now_ms())).fetchone()
+        return found or None
+
+    def _range(self, ref: int, branch: int, top: int, low: int, upto: int) -> list[Entry]:
+        """Of the chain that comes down from `top` on `branch`: the entries that reach above `low`, up to the one that
+        reaches `upto`; oldest first."""
+        (run,) = self._db.execute(_RANGE, (branch, top, low, ref, upto)).fetchone()
+        return sorted(unpack(run), key=_position)
+
+    def _border(self, ref: int, branch: int, top: int, tokens: int) -> int:
+        """The position below which the chain holds at most `tokens`."""
+        for part, end in self._parts(branch, top):
+            found = self._db.execute(
+                "SELECT upto FROM entries WHERE ref = ? AND branch = ? AND upto <= ? AND tokens_upto <= ?"
+                " ORDER BY upto DESC LIMIT 1",
+                (ref, part, end, tokens),
+            ).fetchone()
+            if found:
+                return int(found[0])
+        return 0
+
+    def _parts(self, branch: int, top: int) -> "list[tuple[int, int]]":
+        """The branches that a chain runs along, newest first, each with the position up to which it belongs to it."""
+        return self._db.execute(
+            "WITH RECURSIVE line (branch, top) AS (VALUES (?, ?) UNION ALL"
+            " SELECT b.parent, b.at FROM line JOIN branches b ON b.n = line.branch)"
+            " SELECT branch, top FROM line ORDER BY top DESC",
+            (branch, top),
+        ).fetchall()
+
+    def _preamble(self, ref: int, entry: Entry) -> Preamble | None:
+        id = entry.facts.preamble
+        found = id and self._db.execute(
+            "SELECT wire, tokens FROM preambles WHERE ref = ? AND id = ?", (ref, id)
+        ).fetchone()
+        return Preamble(*found) if found else None
+
+    def find_digests(self, ref: Ref, digests: Sequence[bytes]) -> dict[bytes, str]:
+        self._begin()
+        found = self._db.execute(
+            f"SELECT r.n, r.whole FROM refs r WHERE {_REF}", (ref.tenant, ref.kind, ref.name, self._now_ms())
+        ).fetchone()
+        if found is None:
+            return {}
+        n, whole = found
+        known: dict[bytes, str] = {}
+        marks = ",".join("?" * DIGESTS_AT_ONCE)
+        if whole:
+            newest = f"SELECT digest, max(n) AS n FROM digests WHERE ref = ? AND digest IN ({marks}) GROUP BY digest"
+        else:
+            newest = (
+                "SELECT digest, max(n) AS n FROM entries"
+                f" WHERE ref = ? AND branch > 0 AND digest IN ({marks}) GROUP BY digest"
+            )
+        for at in range(0, len(digests), DIGESTS_AT_ONCE):
+            some = digests[at : at + DIGESTS_AT_ONCE]
+            # always as many, so that the statement is compiled once
+            some = [*some, *([some[-1]] * (DIGESTS_AT_ONCE - len(some)))]
+            for digest, id in self._db.execute(
+                f"SELECT d.digest, e.id FROM ({newest}) d JOIN entries e ON e.n = d.n", (n, *some)
+            ).fetchall():
+                known[digest] = id.hex()
+        return known
+
+    def find_turn(self, ref: Ref, turn: int) -> tuple[Entry | None, Entry | None] | None:
+        self._begin()
+        head = self._db.execute(
+            f"SELECT r.n, h.branch, h.upto FROM refs r JOIN entries h ON h.n = r.head WHERE {_REF}",
+            (ref.tenant, ref.kind, ref.name, self._now_ms()),
+        ).fetchone()
+        if head is None:
+            return None
+        n, branch, top = head
+        after: Entry | None = None
+        on = "SELECT row FROM entries WHERE ref = ? AND branch = ? AND upto <= ?"
+        for part, end in self._parts(branch, top):
+            found = self._one(f"{on} AND turn <= ? ORDER BY upto DESC LIMIT 1", (n, part, end, turn))
+            first = f"{on} AND upto > ? ORDER BY upto LIMIT 1"
+            after = self._one(first, (n, part, end, found.upto if found else 0)) or after
+            if found:
+                return found, after
+        return None, after
+
+    def _one(self, sql: str, values: tuple[int, ...]) -> Entry | None:
+        found = self._db.execute(sql, values).fetchone()
+        return unpack_one(found[0]) if found else None
+
+    def find_replay(self, ref: Ref, key: str) -> Replay | None:
+        now = self._now_ms()
+        found = self._db.execute(
+            f"SELECT p.row FROM refs r JOIN replays p ON p.n = r.head AND NOT p.sticky AND p.key = ? WHERE {_REF}"
+            " UNION ALL SELECT row FROM (SELECT p.row FROM refs r JOIN replays p ON p.ref = r.n AND p.key = ?"
+            f" AND p.sticky AND p.at > ? WHERE {_REF} ORDER BY p.n DESC LIMIT 1) LIMIT 1",
+            (key, ref.tenant, ref.kind, ref.name, now, key, now - STICKY_MS, ref.tenant, ref.kind, ref.name, now),
+        ).fetchone()
+        return _replay(found[0]) if found else None
+
+    def list(self, tenant: str | None, name: str | None, after: Ref, most: int) -> list[RefInfo]:
+        """The next `most` sessions behind `after`."""
+        found = self._db.execute(
+            "SELECT r.tenant, r.name, h.id, h.turn, h.upto, h.tokens_upto, r.created, r.updated, r.expires"
+            " FROM refs r LEFT JOIN entries h ON h.n = r.head"
+            f" WHERE {'r.tenant = ?1 AND' if tenant is not None else ''} (r.tenant, r.kind, r.name) > (?2, ?3, ?4)"
+            " AND r.kind = 'session' AND (?5 IS NULL OR r.name = ?5) AND (r.expires IS NULL OR r.expires > ?6)"
+            " ORDER BY r.tenant, r.kind, r.name LIMIT ?7",
+            (tenant, after.tenant, after.kind, after.name, name, self._now_ms(), most),
+        ).fetchall()
+        return [
+            RefInfo(
+                ref=Ref(tenant.decode(), "session", name.decode()),
+                head=id.hex() if id else "",
+                turns=turn or 0,
+                messages=upto or 0,
+                tokens=tokens or 0,
+                created_ms=created,
+                updated_ms=updated,
+                expires_ms=expires,
+            )
+            for tenant, name, id, turn, upto, tokens, created, updated, expires in found
+        ]
+
+    def numbers(self, ref: Ref) -> "tuple[int, array[int]]":
+        """The ref's own number and those of its entries, in the order in which they were appended."""
+        self._begin()
+        found = self._db.execute(
+            f"SELECT r.n FROM refs r WHERE {_REF}", (ref.tenant, ref.kind, ref.name, self._now_ms())
+        ).fetchone()
+        if found is None:
+            return 0, array("q")
+        entries = self._db.execute("SELECT n FROM entries WHERE ref = ? ORDER BY n", found)
+        return found[0], array("q", [n for (n,) in entries])
+
+    def records(self, ref: int, numbers: "array[int]") -> "list[Record]":
+        """Those of the entries that are still there."""
+        self._begin()
+        if not self._db.execute(
+            "SELECT 1 FROM refs WHERE n = ? AND (expires IS NULL OR expires > ?)", (ref, self._now_ms())
+        ).fetchone():
+            return []
+        preambles: dict[bytes, Preamble | None] = {}
+        records = []
+        for n in numbers:
+            found = self._db.execute("SELECT row, plan FROM entries WHERE n = ? AND ref = ?", (n, ref)).fetchone()
+            if found is None:
+                continue
+            entry = unpack_one(found[0])
+            id = entry.facts.preamble
+            if id not in preambles:
+                preambles[id] = self._preamble(ref, entry)
+            records.append(Record(entry, found[1], preambles[id]))
+        return records

@@ -1,0 +1,189 @@
+"""The file: its tables as a numbered list of steps, how it is opened, and what its errors mean to the reader of a log."""
+
+import os
+import sqlite3
+import time
+from urllib.parse import quote
+
+from proxy.errors import SettingsError, StoreUnavailable
+
+APPLICATION_ID = 0x52656D6F  # "Remo"
+BUSY_S = 10.0
+
+MIGRATIONS = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
+    INSERT INTO meta VALUES ('secret', randomblob(32)), ('ping', 0);
+
+    -- n is never used twice: a ref that was erased and made anew is another ref.
+    -- An erased one waits without its name, its time over, until all its rows are gone.
+    CREATE TABLE refs (
+        n INTEGER PRIMARY KEY AUTOINCREMENT,
+        tenant TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
+        head INTEGER,                       -- entries.n
+        preamble INTEGER,                   -- preambles.n, in force at the head
+        anchor TEXT, resume INTEGER,        -- of the head
+        whole INTEGER NOT NULL,
+        created INTEGER NOT NULL, updated INTEGER NOT NULL, expires INTEGER,
+        hour INTEGER,                       -- of expires, rounded down: indexed, and written once an hour, not each turn
+        UNIQUE (tenant, kind, name)
+    );
+    CREATE INDEX refs_hour ON refs (hour) WHERE hour IS NOT NULL;
+
+    -- A branch is a run of entries, each the child of the one before, named by its first entry's n.
+    CREATE TABLE entries (
+        n INTEGER PRIMARY KEY,
+        ref INTEGER NOT NULL,
+        branch INTEGER,                     -- NULL: a failed exchange, on no branch
+        upto INTEGER NOT NULL, tokens_upto INTEGER NOT NULL, turn INTEGER NOT NULL,
+        id BLOB NOT NULL, digest BLOB NOT NULL,
+        row BLOB NOT NULL,                  -- the whole entry, see rows.py
+        plan BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX entries_id ON entries (id, ref);      -- ids begin with the time, so it grows at its end
+    CREATE INDEX entries_chain ON entries (ref, branch, upto, turn);
+
+    -- Where a branch leaves another; a branch that starts at a root has no row.
+    CREATE TABLE branches (n INTEGER PRIMARY KEY, parent INTEGER NOT NULL, at INTEGER NOT NULL);
+
+    -- Only of refs whose clients send their whole history: nobody else asks for them.
+    CREATE TABLE digests (ref INTEGER, digest BLOB, n INTEGER, PRIMARY KEY (ref, digest, n)) WITHOUT ROWID;
+
+    CREATE TABLE preambles (
+        n INTEGER PRIMARY KEY, ref INTEGER NOT NULL, id BLOB NOT NULL, wire BLOB NOT NULL, tokens INTEGER NOT NULL,
+        UNIQUE (ref, id)
+    );
+
+    -- n is the entry's. Those that are not sticky live for moments, so the table stays small.
+    CREATE TABLE replays (
+        n INTEGER PRIMARY KEY, ref INTEGER NOT NULL, key TEXT NOT NULL, sticky INTEGER NOT NULL, at INTEGER NOT NULL,
+        row BLOB NOT NULL
+    );
+    CREATE INDEX replays_sticky ON replays (ref, key) WHERE sticky;
+    CREATE INDEX replays_at ON replays (at) WHERE sticky;
+    """,
+)
+
+
+def connect(path: str, *, synchronous: str = "full", create: bool = False) -> sqlite3.Connection:
+    """A connection to be used by one thread at a time, in autocommit. The file must exist, unless `create`."""
+    connection = sqlite3.connect(
+        f"file:{quote(path)}?mode={'rwc' if create else 'rw'}",
+        uri=True,
+        timeout=BUSY_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    try:
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA cache_size = -16000")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def prepare(path: str) -> bytes:
+    """Makes the file if there is none, and brings it up to date; the store's secret. Any number of processes may do
+    so at once. Raises SettingsError in one line."""
+    try:
+        # nobody but this user shall read conversations; SQLite gives its other two files the same rights
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(folder):
+            raise SettingsError(f"store: there is no folder {folder}; make it, or name another file") from None
+        raise SettingsError(f"store: {path} cannot be written ({error.strerror}); set its rights, or name another file") from None
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection = connect(path, create=True)
+            try:
+                return _migrate(connection, path)
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            # the switch to WAL does not wait for other processes as statements do
+            if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
+                raise SettingsError(f"store: {_meaning(error, path) or f'{path}: {error}'}") from error
+            time.sleep(0.01)
+
+
+def _migrate(connection: sqlite3.Connection, path: str) -> bytes:
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise SettingsError(f"store: the file system of {path} cannot share a SQLite log (WAL); use a local disk")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application != APPLICATION_ID and tables:
+            raise SettingsError(f"store: {path} is a database of another program; name another file")
+        if version > len(MIGRATIONS):
+            raise SettingsError(
+                f"store: {path} was made by a newer Remora (schema {version}, this one knows {len(MIGRATIONS)}); "
+                "update Remora, or name another file"
+            )
+        for step in MIGRATIONS[version:]:
+            for statement in _statements(step):
+                connection.execute(statement)
+        if version < len(MIGRATIONS):
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        secret = read_secret(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return secret
+
+
+def read_secret(connection: sqlite3.Connection) -> bytes:
+    (secret,) = connection.execute("SELECT value FROM meta WHERE key = 'secret'").fetchone()
+    return bytes(secret)
+
+
+def _statements(step: str) -> list[str]:
+    # executescript would commit the transaction that keeps other processes out
+    found, start = [], 0
+    for at, letter in enumerate(step):
+        if letter == ";" and sqlite3.complete_statement(step[start : at + 1]):
+            found.append(step[start : at + 1])
+            start = at + 1
+    return found
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary code; SQLITE_ERROR for what the module itself raised."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
+
+
+def unavailable(error: Exception, path: str) -> StoreUnavailable | None:
+    """The storage failure that `error` tells of; None if it tells of a mistake in this program."""
+    meaning = _meaning(error, path) if isinstance(error, sqlite3.Error) else None
+    return StoreUnavailable(meaning) if meaning else None
+
+
+def _meaning(error: sqlite3.Error, path: str) -> str | None:
+    match _code(error):
+        case sqlite3.SQLITE_FULL:
+            return f"The disk that holds {path} is full; free some space on it."
+        case sqlite3.SQLITE_IOERR:
+            return f"The disk that holds {path} fails or is full ({error}); check it."
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
+            return f"Another program holds {path} for longer than {BUSY_S:.0f} s; end it."
+        case sqlite3.SQLITE_CANTOPEN:
+            return f"{path} cannot be opened; check that it is there and that its rights allow it."
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+            return f"{path} is read-only; give write permission for the file and its folder."
+        case sqlite3.SQLITE_NOTADB:
+            return f"{path} is not a SQLite database; name another file."
+        case sqlite3.SQLITE_CORRUPT:
+            return f"{path} is damaged; put a backup in its place."
+        case _:
+            return None

@@ -1,0 +1,159 @@
+"""The store: what is asked on the event loop goes to the writer's or the reader's thread, and comes back."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from proxy.conversation.entry import Chain, Entry
+from proxy.errors import SettingsError, StoreUnavailable
+from proxy.stores.contract import Append, Appended, Conflict, Record, Ref, RefInfo, Replay
+from proxy.stores.sqlite import schema
+from proxy.stores.sqlite.checkpoint import Checkpointer
+from proxy.stores.sqlite.link import Link
+from proxy.stores.sqlite.read import Read, Reader
+from proxy.stores.sqlite.thread import MOST_WAITING, Worker
+from proxy.stores.sqlite.write import Delivered, Erase, Expire, Ping, Write, Writer, adding
+
+REFS_A_PAGE = 100
+RECORDS_A_PAGE = 32
+DELIVERED_AFTER_S = 1.0
+
+
+def from_url(url: str) -> "SqliteStore":
+    """`sqlite:///relative.db` or `sqlite:////absolute.db`, with `?synchronous=full` (the default: what is acknowledged
+    survives a power cut) or `normal` (it survives the end of the process). Raises SettingsError in one line."""
+    parts = urlsplit(url)
+    path = unquote(parts.path)[1:]
+    if parts.netloc or not path or path == ":memory:" or "\0" in path:
+        raise SettingsError(f"store: {url!r}: write sqlite:///FILE, or sqlite:////FOLDER/FILE from the root, or memory:")
+    synchronous = "full"
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name != "synchronous":
+            raise SettingsError(f"store: {url!r}: there is no option {name!r}; there is synchronous=full|normal")
+        if value not in ("full", "normal"):
+            raise SettingsError(f"store: {url!r}: synchronous is full or normal, not {value!r}")
+        synchronous = value
+    return SqliteStore(path, synchronous=synchronous)
+
+
+class SqliteStore:
+    def __init__(self, path: str, *, synchronous: str = "full", now: Callable[[], float] = time.time) -> None:
+        """`now` is asked from other threads too."""
+        self._path = path
+        self._synchronous = synchronous
+        self._now = now
+        self._delivered: list[tuple[Ref, str]] = []
+        self._opened: tuple[bytes, Worker[Write], Worker[Read], Checkpointer] | None = None
+
+    async def open(self) -> None:
+        if self._opened:
+            return
+        secret = await asyncio.to_thread(schema.prepare, self._path)
+        writes = Link(self._path, secret, synchronous=self._synchronous)
+        reads = Link(self._path, secret, reads=True)
+        checkpointer = Checkpointer(Link(self._path, secret, synchronous=self._synchronous))
+
+        def moved() -> None:
+            reads.stale = True
+
+        writer = Writer(writes, self._ms, wrote=checkpointer.wrote, moved=moved, purged=checkpointer.scrub)
+        reader = Reader(reads, self._ms)
+        self._opened = (
+            secret,
+            Worker("remora-store-write", writer.serve, writer.finish),
+            Worker("remora-store-read", reader.serve, reader.finish),
+            checkpointer,
+        )
+
+    async def close(self) -> None:
+        if self._opened:
+            self._flush_delivered()
+            _, writer, reader, checkpointer = self._opened
+            await reader.close()
+            await writer.close()
+            await asyncio.to_thread(checkpointer.stop)
+            self._opened = None
+
+    def _ms(self) -> int:
+        return int(self._now() * 1000)
+
+    def _threads(self) -> tuple[bytes, Worker[Write], Worker[Read], Checkpointer]:
+        if self._opened is None:
+            raise StoreUnavailable("The store is closed; the proxy is stopping, send the request again.")
+        return self._opened
+
+    async def _read(self, read: Read) -> object:
+        return await self._threads()[2].ask(read)
+
+    async def _write(self, write: Write) -> object:
+        writer = self._threads()[1]
+        self._flush_delivered()
+        return await writer.ask(write)
+
+    async def secret(self) -> bytes:
+        return self._threads()[0]
+
+    async def load(self, ref: Ref, *, key: str, reach: int | None, entry: str | None = None) -> Chain | None:
+        if entry is None:
+            return cast(Chain | None, await self._read(lambda reader: reader.load(ref, key, reach)))
+        return cast(Chain | None, await self._read(lambda reader: reader.load_entry(ref, key, reach, entry)))
+
+    async def read(self, ref: Ref, entry: str, first: int, upto: int) -> Sequence[Entry]:
+        return cast(list[Entry], await self._read(lambda reader: reader.read(ref, entry, first, upto)))
+
+    async def find_digests(self, ref: Ref, digests: Sequence[bytes]) -> dict[bytes, str]:
+        return cast(dict[bytes, str], await self._read(lambda reader: reader.find_digests(ref, digests)))
+
+    async def find_turn(self, ref: Ref, turn: int) -> tuple[Entry | None, Entry | None] | None:
+        return cast(
+            tuple[Entry | None, Entry | None] | None, await self._read(lambda reader: reader.find_turn(ref, turn))
+        )
+
+    async def append(self, append: Append) -> Appended | Conflict:
+        return cast(Appended | Conflict, await self._write(adding(append)))
+
+    async def find_replay(self, ref: Ref, key: str) -> Replay | None:
+        found = cast(Replay | None, await self._read(lambda reader: reader.find_replay(ref, key)))
+        return None if found and not found.sticky and (ref, key) in self._delivered else found
+
+    def delivered(self, ref: Ref, key: str) -> None:
+        if self._opened and len(self._delivered) < MOST_WAITING:
+            if not self._delivered:
+                asyncio.get_running_loop().call_later(DELIVERED_AFTER_S, self._flush_delivered)
+            self._delivered.append((ref, key))
+
+    def _flush_delivered(self) -> None:
+        if self._delivered and self._opened:
+            self._opened[1].tell(Delivered(self._delivered))
+            self._delivered = []
+
+    async def list(self, *, tenant: str | None = None, name: str | None = None) -> AsyncIterator[RefInfo]:
+        after = Ref(tenant or "", "", "")
+        while True:
+            page = cast(
+                list[RefInfo],
+                await self._read(lambda reader, after=after: reader.list(tenant, name, after, REFS_A_PAGE)),  # type: ignore[misc]
+            )
+            for info in page:
+                yield info
+            if len(page) < REFS_A_PAGE:
+                return
+            after = page[-1].ref
+
+    async def records(self, ref: Ref) -> AsyncIterator[Record]:
+        n, numbers = cast(tuple[int, Sequence[int]], await self._read(lambda reader: reader.numbers(ref)))
+        for at in range(0, len(numbers), RECORDS_A_PAGE):
+            some = numbers[at : at + RECORDS_A_PAGE]
+            for record in cast(list[Record], await self._read(lambda reader, some=some: reader.records(n, some))):  # type: ignore[misc]
+                yield record
+
+    async def erase(self, ref: Ref) -> bool:
+        return cast(bool, await self._write(Erase(ref)))
+
+    async def expire(self, limit: int) -> int:
+        return cast(int, await self._write(Expire(limit)))
+
+    async def ping(self) -> None:
+        await self._write(Ping())

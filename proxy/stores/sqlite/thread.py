@@ -1,0 +1,133 @@
+"""A thread of its own for a database connection: it takes everything that waits at once, and answers it all at once.
+
+A hop to a thread and back costs more than the statements themselves, so it is shared: what the tasks of one turn of
+the event loop ask for travels together, what is asked meanwhile travels next, and the answers come back in one call.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
+
+from proxy.errors import StoreUnavailable
+
+T = TypeVar("T")
+MOST_WAITING = 10_000
+MOST_AT_ONCE = 500
+"""So that the first of many does not wait for all of them."""
+
+
+class Job(Generic[T]):
+    """Something asked for, and, once `answer` or `error` is set, its answer."""
+
+    __slots__ = ("answer", "ask", "error", "future")
+
+    def __init__(self, ask: T, future: "asyncio.Future[object] | None") -> None:
+        self.ask = ask
+        self.future = future
+        """None: nobody waits."""
+        self.answer: object = None
+        self.error: Exception | None = None
+
+
+class Worker(Generic[T]):
+    """`serve` is called in the thread with all jobs that wait (perhaps none) and returns those that are answered now
+    and whether it has work left of its own, for which it is called again without waiting for jobs. `finish` is called
+    last, in the thread."""
+
+    def __init__(
+        self,
+        name: str,
+        serve: Callable[[list[Job[T]]], tuple[list[Job[T]], bool]],
+        finish: Callable[[], None],
+    ) -> None:
+        self._serve = serve
+        self._finish = finish
+        self._loop = asyncio.get_running_loop()
+        self._gathered: list[Job[T]] = []
+        self._queue: SimpleQueue[list[Job[T]] | None] = SimpleQueue()
+        self._waiting = 0
+        self._closed = False
+        # a daemon, so that a process that forgets to close still ends; a store survives being killed anyway
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def ask(self, ask: T) -> "asyncio.Future[object]":
+        """The answer to come. Cancelling it does not stop the work. Raises StoreUnavailable at once if too much waits."""
+        if self._closed:
+            raise StoreUnavailable("The store is closed; the proxy is stopping, send the request again.")
+        if self._waiting >= MOST_WAITING:
+            raise StoreUnavailable("Too many requests wait for the disk; send fewer, or use a faster disk.", retry_after_s=1)
+        self._waiting += 1
+        future: asyncio.Future[object] = self._loop.create_future()
+        self._gather(Job(ask, future))
+        return future
+
+    def tell(self, ask: T) -> None:
+        """The same, with nobody waiting for the answer; nothing happens after closing."""
+        if not self._closed:
+            self._waiting += 1
+            self._gather(Job(ask, None))
+
+    def _gather(self, job: Job[T]) -> None:
+        if not self._gathered:
+            self._loop.call_soon(self._send)
+        self._gathered.append(job)
+
+    def _send(self) -> None:
+        if self._gathered:
+            self._queue.put(self._gathered)
+            self._gathered = []
+
+    async def close(self) -> None:
+        """Serves what waits, then ends the thread."""
+        if not self._closed:
+            self._closed = True
+            self._send()
+            self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        stop = more = False
+        while not stop or more:
+            jobs: list[Job[T]] = []
+            try:
+                taken = self._queue.get(block=not more)
+                while taken is not None:
+                    jobs += taken
+                    if len(jobs) >= MOST_AT_ONCE:
+                        break
+                    taken = self._queue.get_nowait()
+                else:
+                    stop = True
+            except Empty:
+                pass
+            try:
+                answered, more = self._serve(jobs)
+            except Exception as error:
+                # a mistake in `serve` shall surface where it was asked, not as a thread that is gone
+                for job in jobs:
+                    job.error = error
+                answered, more = jobs, False
+            if answered:
+                self._answer(answered)
+        self._finish()
+
+    def _answer(self, jobs: list[Job[T]]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._settle, jobs)
+        except RuntimeError:
+            # the loop was closed without closing the store: nobody waits any more, but what was asked is still done
+            pass
+
+    def _settle(self, jobs: list[Job[T]]) -> None:
+        self._waiting -= len(jobs)
+        for job in jobs:
+            future = job.future
+            if future is None or future.done():
+                continue
+            if job.error is not None:
+                future.set_exception(job.error)
+            else:
+                future.set_result(job.answer)
