@@ -99,7 +99,7 @@ class House:
         store = f"sqlite:///{folder / 'sessions.db'}"
         seeded = groups(scale)
         began = time.monotonic()
-        asyncio.run(seed(store, [Group("other", scale.others, 20), *seeded.values()]))
+        asyncio.run(seed(f"{store}?synchronous=normal", [Group("other", scale.others, 20), *seeded.values()]))
         self.seeded = (
             f"{sum(g.count for g in seeded.values()) + scale.others:,} sessions, "
             f"{sum(g.count * g.turns for g in seeded.values()) + scale.others * 20:,} turns"

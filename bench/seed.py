@@ -15,6 +15,7 @@ from proxy.conversation.message import Message
 from proxy.exchange.tenant import Tenants
 from proxy.stores import open_store
 from proxy.stores.contract import Append, Appended, Ref, Store
+from proxy.upstream.headers import key_of
 
 USER_TOKENS, REPLY_TOKENS = 61, 66
 """What `stored_text` and a reply of the stub weigh in o200k_base."""
@@ -78,7 +79,9 @@ async def seed(url: str, groups: Sequence[Group]) -> None:
     store = open_store(url)
     await store.open()
     try:
-        tenant = Tenants("credential", (), await store.secret()).of(CREDENTIAL, CIMultiDictProxy(CIMultiDict()))
+        tenant = Tenants("credential", (), await store.secret()).of(
+            key_of("Authorization", CREDENTIAL), CIMultiDictProxy(CIMultiDict())
+        )
         entries = template(max(group.turns for group in groups), tenant.digest_key)
         for group in groups:
             refs = [Ref(tenant.name, "session", name) for name in group.names]

@@ -47,7 +47,7 @@ async def serve(settings: Settings, policies: Policies) -> int:
     async with running(settings, policies) as here:
         say(
             f"remora listens on http://{_host(here.listen)} (admin http://{_host(here.admin)}), "
-            f"upstream {settings.upstream}, store {settings.store}, policies {", ".join(policies.names)}"
+            f"upstream {settings.upstream}, store {settings.store}, policies {', '.join(policies.names)}"
         )
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -133,7 +133,7 @@ async def _listen(
 def _reload(house: House, settings: Settings) -> None:
     try:
         house.policies = Policies.load(settings.policies)
-        say(f"policies reloaded: {", ".join(house.policies.names)}")
+        say(f"policies reloaded: {', '.join(house.policies.names)}")
     except SettingsError as error:
         say(f"policies not reloaded, the old ones stay: {error}")
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote, urlsplit
 
 from proxy import settings
 from proxy.cli import CommandError
@@ -64,9 +65,9 @@ async def _opened(url: str) -> AsyncIterator[Store]:
 
 def _must_exist(url: str) -> None:
     """Looking into a database that does not exist would make an empty one, and hide a mistyped name."""
-    scheme, _, rest = url.partition(":///")
-    path = rest.partition("?")[0]
-    if scheme == "sqlite" and path and not Path(path).exists():
+    parts = urlsplit(url)
+    path = unquote(parts.path)[1:]
+    if parts.scheme == "sqlite" and path and not Path(path).exists():
         raise SettingsError(f"--store: there is no database {path}; name the one that `remora serve` uses.")
 
 

@@ -58,9 +58,12 @@ def _cut(data: bytes) -> tuple[bytes, bytes]:
 
 
 def frames(whole: bytes) -> Iterator[bytes]:
-    """The bytes of each event in `whole`, which is made of whole events; together they are `whole`."""
-    at = 0
-    for blank in _BLANK.finditer(whole, len(whole) - len(whole.lstrip(b"\r\n"))):
+    """The bytes of each event in `whole`, which is made of whole events; together they are `whole`. Line ends at its
+    start come by themselves."""
+    at = len(whole) - len(whole.lstrip(b"\r\n"))
+    if at:
+        yield whole[:at]
+    for blank in _BLANK.finditer(whole, at):
         yield whole[at : blank.end()]
         at = blank.end()
     if at < len(whole):

@@ -127,8 +127,6 @@ async def _at_once(
 ) -> web.StreamResponse:
     """A reply whose body is here already goes out in one write with its head."""
     body = await reply.read()
-    while more := await reply.read() if body else b"":
-        body += more
     response = web.Response(status=reply.status, reason=reply.reason, headers=headers, body=body)
     if "Content-Length" not in headers and request.version >= (1, 1):
         response.enable_chunked_encoding()

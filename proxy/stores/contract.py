@@ -13,7 +13,6 @@ import msgspec
 
 from proxy.conversation.entry import Chain, Entry, Preamble
 
-
 STICKY_MS = 24 * 60 * 60 * 1000
 """How long a sticky replay is kept."""
 

@@ -175,7 +175,8 @@ class MemoryStore:
             line.last = None
 
     async def list(self, *, tenant: str | None = None, name: str | None = None) -> AsyncIterator[RefInfo]:
-        for ref in sorted((ref for ref in self._lines if ref.kind == "session"), key=lambda ref: (ref.tenant, ref.name)):
+        sessions = [ref for ref in self._lines if ref.kind == "session"]
+        for ref in sorted(sessions, key=lambda ref: (ref.tenant, ref.name)):
             if tenant in (None, ref.tenant) and name in (None, ref.name) and (line := self._line(ref)):
                 head = line.branched.get(line.head)
                 yield RefInfo(

@@ -12,7 +12,6 @@ was written, requests of idempotent methods are sent once more on a fresh connec
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Final
 
 import aiohttp
@@ -28,6 +27,7 @@ from proxy.errors import (
     UpstreamUnreachable,
 )
 from proxy.upstream.connection import HEADERS, Pool, Request
+from proxy.upstream.deadline import Deadline
 from proxy.upstream.reply import Reply
 from proxy.upstream.websocket import Connector, Refusal, Socket
 
@@ -105,19 +105,24 @@ class UpstreamClient:
         if self._session is None:
             raise RuntimeError("open() comes first")
         url = self._url(method, target)
-        deadline = asyncio.timeout(self._first_byte_s)
+        deadline = Deadline(self._loop, self._first_byte_s)
         data: bytes | AsyncIterator[bytes] | None = None
         if isinstance(body, bytes):
             headers["Content-Length"] = str(len(body))
             data = body if len(body) <= _PIECE_BYTES else _pieces(body)
         elif body is not None:
-            data = self._moving(body, deadline)
+            data = _moving(body, deadline)
         HEADERS.set(headers)
         try:
-            async with deadline:
-                response = await self._session.request(method, url, data=data, allow_redirects=False)
+            response = await self._session.request(method, url, data=data, allow_redirects=False)
+        except asyncio.CancelledError:
+            if deadline.hit():
+                raise self._said(TimeoutError()) from None
+            raise
         except (aiohttp.ClientError, OSError) as error:
             raise self._said(error) from error
+        finally:
+            deadline.end()
         if response.status == 101:
             response.close()
             raise UpstreamBroken(f"The upstream {self.host} switched protocols without being asked to.")
@@ -155,13 +160,6 @@ class UpstreamClient:
             self._urls[target] = url
         return url
 
-    async def _moving(self, body: AsyncIterator[bytes], deadline: asyncio.Timeout) -> AsyncIterator[bytes]:
-        # the wait for the head begins anew with each part of the body, so that a long upload is not taken for silence
-        async for part in body:
-            with suppress(RuntimeError):  # the head came before the body's end, and the wait for it is over
-                deadline.reschedule(self._loop.time() + self._first_byte_s)
-            yield part
-
     def _said(self, error: Exception) -> UpstreamError:
         """An error of aiohttp in our words. aiohttp's own may hold the path and the query."""
         host = self.host
@@ -188,6 +186,13 @@ class UpstreamClient:
                 return UpstreamBroken(f"The upstream {host} closed the connection before it answered.")
             case _:
                 return UpstreamBroken(f"The request to the upstream {host} failed ({type(error).__name__}).")
+
+
+async def _moving(body: AsyncIterator[bytes], deadline: Deadline) -> AsyncIterator[bytes]:
+    # the wait for the head begins anew with each part of the body, so that a long upload is not taken for silence
+    async for part in body:
+        deadline.again()
+        yield part
 
 
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:

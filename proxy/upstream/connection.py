@@ -2,6 +2,7 @@
 
 import select
 from asyncio import Transport
+from collections.abc import Iterable
 from contextvars import ContextVar
 from weakref import WeakSet
 
@@ -22,6 +23,11 @@ class Request(aiohttp.ClientRequest):
         # the session would copy headers one by one on their way here, and lose a repeat that is spelled otherwise
         self.headers = CIMultiDict({"Host": self.url.host_port_subcomponent or ""})
         self.headers.extend(HEADERS.get())
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
+        # costly, and of the headers that aiohttp adds later the only one is a missing Content-Type
+        if "Content-Type" not in self.headers:
+            super().update_auto_headers(skip_auto_headers)
 
     def update_body_from_data(self, body: object, _stacklevel: int = 3) -> None:
         # aiohttp adds `Content-Length: 0` to a DELETE, a PUT, any method of its own list but a few

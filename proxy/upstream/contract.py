@@ -70,7 +70,7 @@ class Download(UpstreamReply, Protocol):
 
     @property
     def complete(self) -> bool:
-        """The whole body is here (or there is none): `read` will not wait any more."""
+        """The whole body is here (or there is none): one `read` gives it without waiting."""
 
 
 class Relaying(Protocol):

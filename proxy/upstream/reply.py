@@ -70,8 +70,9 @@ class Reply:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        # at the end of the body aiohttp has given the connection back already; this closes one that is still busy
-        self._response.close()
+        # at the end of the body aiohttp has given the connection back already, unless the request is still being sent
+        if self._response.connection is not None:
+            self._response.close()
 
     def _due(self) -> float:
         due = (self._since if self._since is not None else self._loop.time()) + self._idle_s

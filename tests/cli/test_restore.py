@@ -55,7 +55,7 @@ async def test_what_was_exported_comes_back_whole_and_once(
     recorded = await put(first, REF, exchanges)
     lines = await exported(first)
     wanted = [comparable(record) for record in await records(first, REF) if record.entry.facts.state != "failed"]
-    second = await opened(f"sqlite:///{tmp_path_factory.mktemp('db') / 'r.db'}?synchronous=off")
+    second = await opened(f"sqlite:///{tmp_path_factory.mktemp('db') / 'r.db'}?synchronous=normal")
     done = await restored(second, lines)
     assert (done.entries, done.known) == (len(wanted), 0)
     assert done.messages == sum(e.count for s, e in recorded if s.state != "failed")

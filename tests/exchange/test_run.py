@@ -48,7 +48,7 @@ async def test_streamed_and_plain_replies_are_recorded_alike(
 async def test_an_error_of_the_upstream_is_relayed_and_nothing_is_recorded(
     proxy: Remora, upstream: ScriptedUpstream
 ) -> None:
-    upstream.reply(plain(429, {"error": {"message": "slow down"}}, reason="Too Many Requests"))
+    upstream.queue.append(plain(429, {"error": {"message": "slow down"}}, reason="Too Many Requests"))
     refused = await proxy.chat("s", "lost")
     assert (refused.status, refused.json()) == (429, {"error": {"message": "slow down"}})
     assert "X-Session-Turn" not in refused.headers

@@ -1,8 +1,8 @@
 """Moves what the log (WAL) holds into the file, off the path of requests, in a thread and a connection of its own."""
 
-import os
 import sqlite3
 import threading
+from pathlib import Path
 
 from proxy.errors import StoreUnavailable
 from proxy.stores.sqlite.link import Link
@@ -76,6 +76,6 @@ class Checkpointer:
 
     def _log_bytes(self) -> int:
         try:
-            return os.stat(self._link.path + "-wal").st_size
+            return Path(self._link.path + "-wal").stat().st_size
         except OSError:
             return 0

@@ -1,4 +1,5 @@
 """What is read from the file: each method runs in the reader's thread, in as few statements as will do."""
+# ruff: noqa: S608 - statements are put together from what stands in this file; every value is bound
 
 import sqlite3
 from array import array
@@ -66,7 +67,7 @@ class Reader:
             except (sqlite3.Error, StoreUnavailable) as error:
                 job.error = schema.unavailable(error, self._link.path) or error
                 self._link.drop()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - it is raised where it was asked
                 job.error = error
         try:
             self._end()
@@ -235,7 +236,7 @@ class Reader:
         ).fetchone()
         return _replay(found[0]) if found else None
 
-    def list(self, tenant: str | None, name: str | None, after: Ref, most: int) -> list[RefInfo]:
+    def refs(self, tenant: str | None, name: str | None, after: Ref, most: int) -> list[RefInfo]:
         """The next `most` sessions behind `after`."""
         found = self._db.execute(
             "SELECT r.tenant, r.name, h.id, h.turn, h.upto, h.tokens_upto, r.created, r.updated, r.expires"

@@ -1,8 +1,9 @@
-"""The file: its tables as a numbered list of steps, how it is opened, and what its errors mean to the reader of a log."""
+"""The file: its tables as a numbered list of steps, how it is opened, and what its errors mean to who reads a log."""
 
 import os
 import sqlite3
 import time
+from pathlib import Path
 from urllib.parse import quote
 
 from proxy.errors import SettingsError, StoreUnavailable
@@ -25,7 +26,7 @@ MIGRATIONS = (
         anchor TEXT, resume INTEGER,        -- of the head
         whole INTEGER NOT NULL,
         created INTEGER NOT NULL, updated INTEGER NOT NULL, expires INTEGER,
-        hour INTEGER,                       -- of expires, rounded down: indexed, and written once an hour, not each turn
+        hour INTEGER,                       -- of expires, rounded down; indexed, so written once an hour, not each turn
         UNIQUE (tenant, kind, name)
     );
     CREATE INDEX refs_hour ON refs (hour) WHERE hour IS NOT NULL;
@@ -93,10 +94,11 @@ def prepare(path: str) -> bytes:
         # nobody but this user shall read conversations; SQLite gives its other two files the same rights
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
-        folder = os.path.dirname(os.path.abspath(path))
-        if not os.path.isdir(folder):
+        folder = Path(path).absolute().parent
+        if not folder.is_dir():
             raise SettingsError(f"store: there is no folder {folder}; make it, or name another file") from None
-        raise SettingsError(f"store: {path} cannot be written ({error.strerror}); set its rights, or name another file") from None
+        why = f"cannot be written ({error.strerror}); set its rights"
+        raise SettingsError(f"store: {path} {why}, or name another file") from None
     deadline = time.monotonic() + BUSY_S
     while True:
         try:
@@ -121,13 +123,7 @@ def _migrate(connection: sqlite3.Connection, path: str) -> bytes:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application != APPLICATION_ID and tables:
-            raise SettingsError(f"store: {path} is a database of another program; name another file")
-        if version > len(MIGRATIONS):
-            raise SettingsError(
-                f"store: {path} was made by a newer Remora (schema {version}, this one knows {len(MIGRATIONS)}); "
-                "update Remora, or name another file"
-            )
+        _check(path, version, foreign=application != APPLICATION_ID and bool(tables))
         for step in MIGRATIONS[version:]:
             for statement in _statements(step):
                 connection.execute(statement)
@@ -141,6 +137,14 @@ def _migrate(connection: sqlite3.Connection, path: str) -> bytes:
             connection.execute("ROLLBACK")
         raise
     return secret
+
+
+def _check(path: str, version: int, *, foreign: bool) -> None:
+    if foreign:
+        raise SettingsError(f"store: {path} is a database of another program; name another file")
+    if version > len(MIGRATIONS):
+        made = f"was made by a newer Remora (schema {version}, this one knows {len(MIGRATIONS)})"
+        raise SettingsError(f"store: {path} {made}; update Remora, or name another file")
 
 
 def read_secret(connection: sqlite3.Connection) -> bytes:

@@ -3,22 +3,26 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import cast
+from functools import partial
+from typing import TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from proxy.conversation.entry import Chain, Entry
 from proxy.errors import SettingsError, StoreUnavailable
 from proxy.stores.contract import Append, Appended, Conflict, Record, Ref, RefInfo, Replay
 from proxy.stores.sqlite import schema
+from proxy.stores.sqlite.asks import Delivered, Erase, Expire, Ping, Write, adding
 from proxy.stores.sqlite.checkpoint import Checkpointer
 from proxy.stores.sqlite.link import Link
 from proxy.stores.sqlite.read import Read, Reader
 from proxy.stores.sqlite.thread import MOST_WAITING, Worker
-from proxy.stores.sqlite.write import Delivered, Erase, Expire, Ping, Write, Writer, adding
+from proxy.stores.sqlite.write import Writer
 
 REFS_A_PAGE = 100
 RECORDS_A_PAGE = 32
 DELIVERED_AFTER_S = 1.0
+
+T = TypeVar("T")
 
 
 def from_url(url: str) -> "SqliteStore":
@@ -27,7 +31,7 @@ def from_url(url: str) -> "SqliteStore":
     parts = urlsplit(url)
     path = unquote(parts.path)[1:]
     if parts.netloc or not path or path == ":memory:" or "\0" in path:
-        raise SettingsError(f"store: {url!r}: write sqlite:///FILE, or sqlite:////FOLDER/FILE from the root, or memory:")
+        raise SettingsError(f"store: {url!r}: write sqlite:///FILE, sqlite:////FOLDER/FILE from the root, or memory:")
     synchronous = "full"
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name != "synchronous":
@@ -55,10 +59,10 @@ class SqliteStore:
         reads = Link(self._path, secret, reads=True)
         checkpointer = Checkpointer(Link(self._path, secret, synchronous=self._synchronous))
 
-        def moved() -> None:
+        def failed() -> None:
             reads.stale = True
 
-        writer = Writer(writes, self._ms, wrote=checkpointer.wrote, moved=moved, purged=checkpointer.scrub)
+        writer = Writer(writes, self._ms, wrote=checkpointer.wrote, failed=failed, purged=checkpointer.scrub)
         reader = Reader(reads, self._ms)
         self._opened = (
             secret,
@@ -84,8 +88,8 @@ class SqliteStore:
             raise StoreUnavailable("The store is closed; the proxy is stopping, send the request again.")
         return self._opened
 
-    async def _read(self, read: Read) -> object:
-        return await self._threads()[2].ask(read)
+    async def _read(self, read: Callable[[Reader], T]) -> T:
+        return cast("T", await self._threads()[2].ask(read))
 
     async def _write(self, write: Write) -> object:
         writer = self._threads()[1]
@@ -97,25 +101,23 @@ class SqliteStore:
 
     async def load(self, ref: Ref, *, key: str, reach: int | None, entry: str | None = None) -> Chain | None:
         if entry is None:
-            return cast(Chain | None, await self._read(lambda reader: reader.load(ref, key, reach)))
-        return cast(Chain | None, await self._read(lambda reader: reader.load_entry(ref, key, reach, entry)))
+            return await self._read(lambda reader: reader.load(ref, key, reach))
+        return await self._read(lambda reader: reader.load_entry(ref, key, reach, entry))
 
     async def read(self, ref: Ref, entry: str, first: int, upto: int) -> Sequence[Entry]:
-        return cast(list[Entry], await self._read(lambda reader: reader.read(ref, entry, first, upto)))
+        return await self._read(lambda reader: reader.read(ref, entry, first, upto))
 
     async def find_digests(self, ref: Ref, digests: Sequence[bytes]) -> dict[bytes, str]:
-        return cast(dict[bytes, str], await self._read(lambda reader: reader.find_digests(ref, digests)))
+        return await self._read(lambda reader: reader.find_digests(ref, digests))
 
     async def find_turn(self, ref: Ref, turn: int) -> tuple[Entry | None, Entry | None] | None:
-        return cast(
-            tuple[Entry | None, Entry | None] | None, await self._read(lambda reader: reader.find_turn(ref, turn))
-        )
+        return await self._read(lambda reader: reader.find_turn(ref, turn))
 
     async def append(self, append: Append) -> Appended | Conflict:
-        return cast(Appended | Conflict, await self._write(adding(append)))
+        return cast("Appended | Conflict", await self._write(adding(append)))
 
     async def find_replay(self, ref: Ref, key: str) -> Replay | None:
-        found = cast(Replay | None, await self._read(lambda reader: reader.find_replay(ref, key)))
+        found = await self._read(lambda reader: reader.find_replay(ref, key))
         return None if found and not found.sticky and (ref, key) in self._delivered else found
 
     def delivered(self, ref: Ref, key: str) -> None:
@@ -132,10 +134,7 @@ class SqliteStore:
     async def list(self, *, tenant: str | None = None, name: str | None = None) -> AsyncIterator[RefInfo]:
         after = Ref(tenant or "", "", "")
         while True:
-            page = cast(
-                list[RefInfo],
-                await self._read(lambda reader, after=after: reader.list(tenant, name, after, REFS_A_PAGE)),  # type: ignore[misc]
-            )
+            page = await self._read(partial(Reader.refs, tenant=tenant, name=name, after=after, most=REFS_A_PAGE))
             for info in page:
                 yield info
             if len(page) < REFS_A_PAGE:
@@ -143,17 +142,16 @@ class SqliteStore:
             after = page[-1].ref
 
     async def records(self, ref: Ref) -> AsyncIterator[Record]:
-        n, numbers = cast(tuple[int, Sequence[int]], await self._read(lambda reader: reader.numbers(ref)))
+        n, numbers = await self._read(lambda reader: reader.numbers(ref))
         for at in range(0, len(numbers), RECORDS_A_PAGE):
-            some = numbers[at : at + RECORDS_A_PAGE]
-            for record in cast(list[Record], await self._read(lambda reader, some=some: reader.records(n, some))):  # type: ignore[misc]
+            for record in await self._read(partial(Reader.records, ref=n, numbers=numbers[at : at + RECORDS_A_PAGE])):
                 yield record
 
     async def erase(self, ref: Ref) -> bool:
-        return cast(bool, await self._write(Erase(ref)))
+        return bool(await self._write(Erase(ref)))
 
     async def expire(self, limit: int) -> int:
-        return cast(int, await self._write(Expire(limit)))
+        return cast("int", await self._write(Expire(limit)))
 
     async def ping(self) -> None:
         await self._write(Ping())

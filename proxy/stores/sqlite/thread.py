@@ -5,6 +5,7 @@ the event loop ask for travels together, what is asked meanwhile travels next, a
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -54,11 +55,11 @@ class Worker(Generic[T]):
         self._thread.start()
 
     def ask(self, ask: T) -> "asyncio.Future[object]":
-        """The answer to come. Cancelling it does not stop the work. Raises StoreUnavailable at once if too much waits."""
+        """The answer to come. Cancelling it does not stop the work. StoreUnavailable at once if too much waits."""
         if self._closed:
             raise StoreUnavailable("The store is closed; the proxy is stopping, send the request again.")
         if self._waiting >= MOST_WAITING:
-            raise StoreUnavailable("Too many requests wait for the disk; send fewer, or use a faster disk.", retry_after_s=1)
+            raise StoreUnavailable("Too many requests wait for the disk; send fewer at once.", retry_after_s=1)
         self._waiting += 1
         future: asyncio.Future[object] = self._loop.create_future()
         self._gather(Job(ask, future))
@@ -105,8 +106,7 @@ class Worker(Generic[T]):
                 pass
             try:
                 answered, more = self._serve(jobs)
-            except Exception as error:
-                # a mistake in `serve` shall surface where it was asked, not as a thread that is gone
+            except Exception as error:  # noqa: BLE001 - it shall surface where it was asked, not as a thread that is gone
                 for job in jobs:
                     job.error = error
                 answered, more = jobs, False
@@ -115,11 +115,9 @@ class Worker(Generic[T]):
         self._finish()
 
     def _answer(self, jobs: list[Job[T]]) -> None:
-        try:
+        # a loop that was closed without closing the store: nobody waits any more, but what was asked is still done
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, jobs)
-        except RuntimeError:
-            # the loop was closed without closing the store: nobody waits any more, but what was asked is still done
-            pass
 
     def _settle(self, jobs: list[Job[T]]) -> None:
         self._waiting -= len(jobs)
