@@ -111,9 +111,9 @@ class House:
         self.plain = remora(processes, "pass", self.stub.port, f"sqlite:///{folder / 'pass.db'}", policies)
         self.stateful = remora(processes, "stateful", self.stub.port, store, policies)
         servers = (self.stub, self.bare, self.plain, self.stateful)
-        self.idle_mb = {server.name: server.rss_mb() for server in servers}
         self.bench = Bench(processes.load())
         self._settle(seeded)
+        self.idle_mb = {server.name: server.rss_mb() for server in servers}
         pools = {d: Pool(g.names, fresh=d < FRESH_BELOW) for d, g in seeded.items()}
         self.stateful_cases = [Case(f"s{d}", self.stateful, pool) for d, pool in pools.items()]
         self.cases = [

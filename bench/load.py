@@ -51,17 +51,13 @@ class Run:
         self.before, self.after = body_frame(job.stream)
         self.frame = (len(self.before) + len(self.after), job.expect.encode())
 
-    def take(self, done: str) -> str:
-        """The next session for a connection that is done with one (or had none)."""
+    def take(self, done: str) -> str | None:
+        """The next session for a connection that is done with one (or had none); None: there is none."""
         if not self.job.sessions:
             return ""
         if done and self.job.recycle:
             self.sessions.append(done)
-        if not self.sessions:
-            self.left = 0
-            self.error("the job's sessions are used up: seed more")
-            return done
-        return self.sessions.popleft()
+        return self.sessions.popleft() if self.sessions else None
 
     def head(self, session: str) -> bytes:
         """The head up to the length of the body."""
@@ -89,10 +85,19 @@ class Run:
     def start(self, connections: "list[Connection]", requests: int) -> None:
         self.left = requests
         self.idle.clear()
-        for connection in connections[:requests]:
-            self.left -= 1
+        self.busy = 1
+        for connection in connections:
             self.busy += 1
+            self.go_on(connection)
+        self.end()
+
+    def go_on(self, connection: "Connection") -> None:
+        """The connection's next request, or its end."""
+        if self.left > 0 and connection.renew():
+            self.left -= 1
             connection.send()
+        else:
+            self.end()
 
     async def finish(self) -> None:
         try:
@@ -102,8 +107,11 @@ class Run:
 
     def end(self) -> None:
         self.busy -= 1
-        if not self.busy:
-            self.idle.set()
+        if self.busy:
+            return
+        if self.left and not self.errors:
+            self.error(f"the job's sessions are used up, {self.left} requests were not made")
+        self.idle.set()
 
 
 class Connection(asyncio.Protocol):
@@ -115,6 +123,8 @@ class Connection(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.uses = 0
         self.session = run.take("")
+        if self.session is None:
+            raise ValueError("a job has fewer sessions than connections")
         self.prefix = run.head(self.session)
         self.sending = False
         self.clear()
@@ -129,11 +139,17 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
 
-    def send(self) -> None:
+    def renew(self) -> bool:
+        """Goes to another session when it is time; False: there is none."""
         if self.run.job.uses and self.uses == self.run.job.uses:
-            self.session = self.run.take(self.session)
+            self.session = self.run.take(self.session or "")
+            if self.session is None:
+                return False
             self.prefix = self.run.head(self.session)
             self.uses = 0
+        return True
+
+    def send(self) -> None:
         self.uses += 1
         self.clear()
         self.sending = True
@@ -191,11 +207,7 @@ class Connection(asyncio.Protocol):
         run.sample = self.head
         run.under_way -= 1
         self.sending = False
-        if run.left > 0:
-            run.left -= 1
-            self.send()
-        else:
-            run.end()
+        run.go_on(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.sending:

@@ -93,7 +93,7 @@ def memory_line(samples: Samples, cases: Sequence[str], idle_mb: Mapping[str, fl
         )
         parts.append(f"{label(case)} {number(most)}")
     idle = ", ".join(f"{name} {number(mb)}" for name, mb in idle_mb.items())
-    return f"Memory (RSS, MB), the most seen after a case's runs: {'; '.join(parts)}. At start: {idle}."
+    return f"Memory (RSS, MB), the most seen after a case's runs: {'; '.join(parts)}. Before the runs: {idle}."
 
 
 def context_line(samples: Samples, cases: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import math
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -118,6 +119,52 @@ def stub_answers_in_loop(wire: Wire) -> bytes:
     stub.data_received(wire.written)
     wire.written = b""
     return answer.written
+
+
+@given(sessions=st.integers(3, 9), uses=st.integers(1, 4), order=st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_each_session_is_used_as_often_as_asked_and_by_one_connection_at_a_time(
+    sessions: int, uses: int, order: random.Random
+) -> None:
+    async def go() -> None:
+        names = tuple(f"s{i}" for i in range(sessions))
+        run = Run(Job(port=0, connections=3, requests=sessions * uses, sessions=names, uses=uses))
+        lines = [(Connection(run), Wire()) for _ in range(3)]
+        for connection, wire in lines:
+            connection.connection_made(wire)
+        run.start([connection for connection, _ in lines], sessions * uses)
+        seen: list[str] = []
+        while waiting := [line for line in lines if line[1].written]:
+            under_way = [named(wire.written) for _, wire in waiting]
+            assert len(set(under_way)) == len(under_way)
+            connection, wire = order.choice(waiting)
+            seen.append(named(wire.written))
+            connection.data_received(stub_answers_in_loop(wire))
+        assert run.idle.is_set()
+        assert run.errors == 0
+        assert sorted(seen) == sorted(names * uses)
+
+    asyncio.run(go())
+
+
+def named(request: bytes) -> str:
+    """The session that a request names."""
+    return request.partition(b"X-Session-Id: ")[2].partition(b"\r\n")[0].decode()
+
+
+def test_sessions_that_do_not_reach_are_an_error() -> None:
+    async def go() -> Run:
+        run = Run(Job(port=0, connections=1, requests=3, sessions=("a",), uses=2))
+        connection, wire = Connection(run), Wire()
+        connection.connection_made(wire)
+        run.start([connection], 3)
+        for _ in range(2):
+            connection.data_received(stub_answers_in_loop(wire))
+        return run
+
+    run = asyncio.run(go())
+    assert run.idle.is_set()
+    assert (run.errors, len(run.latencies)) == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def canonical(message: Message) -> bytes:
     try:
         return _canonical(message, _parsed)
     except orjson.JSONEncodeError:
-        # nested deeper, or with larger numbers, than can be written
+        # nested deeper than can be written
         return _canonical(message, lambda arguments: ["unparsed", arguments])
 
 
@@ -102,7 +102,7 @@ def _parsed(arguments: str) -> object:
     try:
         value: object = orjson.loads(arguments)
         if _UNSTABLE(arguments):
-            value = json.loads(arguments, parse_float=_number)
+            value = json.loads(arguments, parse_float=_number, parse_int=_integer)
     except (ValueError, RecursionError):
         return ["unparsed", arguments]
     return value
@@ -110,6 +110,10 @@ def _parsed(arguments: str) -> object:
 
 _UNSTABLE = re.compile(r"\d[.eE]|\d{19}").search
 """Numbers that SDKs write in other ways (JavaScript makes 1.0 a 1), or that a quick parser would round."""
+
+
+def _integer(text: str) -> object:
+    return int(text) if len(text) < 19 else ["integer", text]
 
 
 def _number(text: str) -> float:

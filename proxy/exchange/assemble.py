@@ -119,7 +119,7 @@ async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity
         call=call,
         ref=ref,
         policy=policy,
-        body=_body(dialect, call, policy, context, preamble),
+        body=_body(dialect, call, policy, context, preamble, added=bool(copied)),
         parent=parent,
         head=head,
         reading=reading,
@@ -132,11 +132,13 @@ async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity
     )
 
 
-def _body(dialect: Dialect, call: Call, policy: Policy, context: Context, preamble: Preamble | None) -> bytes:
+def _body(
+    dialect: Dialect, call: Call, policy: Policy, context: Context, preamble: Preamble | None, *, added: bool
+) -> bytes:
     """The client's own bytes where nothing was dropped, added or rewritten."""
     quirks = policy.upstream
-    own_preamble = bool(call.preamble) or preamble is None
-    if context.unchanged and own_preamble and not (quirks.alternate or quirks.one_system or quirks.developer != "developer"):
+    as_sent = context.unchanged and not added and (bool(call.preamble) or preamble is None)
+    if as_sent and not (quirks.alternate or quirks.one_system or quirks.developer != "developer"):
         return call.members.body
     return dialect.write(call, (preamble.wire,) if preamble and preamble.wire else (), context.messages, quirks)
 

@@ -16,6 +16,8 @@ from proxy.stores.contract import Append, Conflict, Replay
 PARALLEL_TRIES = 1000
 """How often a parallel exchange may find that the session has moved again before it gives up."""
 
+_REPLAYED = frozenset({"content-type", "x-session-id", "x-session-turn", "x-session-context"})
+
 _json = msgspec.json.Encoder().encode
 
 Sent = tuple[int, tuple[tuple[str, str], ...], bytes]
@@ -44,7 +46,10 @@ async def commit(
     policy = prepared.policy
     replay = None
     if tried is not None and sent is not None:
-        replay = Replay(tried.key, tried.request, tried.sticky, *sent, entry.id)
+        status, headers, body = sent
+        # of the upstream's headers only what the body needs: others may hold cookies
+        kept = tuple((str(name), value) for name, value in headers if name.lower() in _REPLAYED)
+        replay = Replay(tried.key, tried.request, tried.sticky, status, kept, body, entry.id)
     parallel = policy.session.concurrency == "parallel"
     expected = prepared.head
     for _ in range(PARALLEL_TRIES if parallel else 1):

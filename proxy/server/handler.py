@@ -156,9 +156,10 @@ class Handler:
         except ProxyError as error:
             record.status, record.error = error.status, error.code
             await self._answer(dialect, client, error)
-        except Exception:
-            # the traceback names places in the code; the values in it, which may be content, are not printed
-            traceback.print_exc(file=sys.stderr)
+        except Exception as error:  # noqa: BLE001 - a bug here must not leave the client without an answer
+            # where and what kind, but not the error's text: it may quote content
+            places = "".join(traceback.format_tb(error.__traceback__))
+            print(f"internal error: {type(error).__name__}\n{places}", file=sys.stderr, flush=True)
             record.status, record.error = 500, "internal_error"
             await self._answer(dialect, client, ProxyError("The proxy failed inside; its log says where."))
         finally:

@@ -170,7 +170,7 @@ class MemoryStore:
         return replay if replay and at > self._ms() - STICKY_MS else None
 
     def delivered(self, ref: Ref, key: str) -> None:
-        line = self._line(ref)
+        line = self._lines.get(ref)
         if line and line.last and line.last.key == key:
             line.last = None
 

@@ -10,6 +10,7 @@ was written, requests of idempotent methods are sent once more on a fresh connec
 """
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator
 from typing import Final
@@ -176,10 +177,12 @@ class UpstreamClient:
                 )
             case aiohttp.ClientConnectorDNSError():
                 return UpstreamUnreachable(f"The upstream's host {host} is not known; check its name.")
+            case aiohttp.ClientConnectorSSLError():
+                return UpstreamUnreachable(f"TLS with the upstream {host} failed; check that it speaks https.")
             case aiohttp.ClientConnectorError():
-                return UpstreamUnreachable(
-                    f"No connection to the upstream {host}: {error.os_error.strerror or error.os_error}."
-                )
+                errno = error.os_error.errno
+                why = os.strerror(errno).lower() if errno else "none of its addresses answers"
+                return UpstreamUnreachable(f"No connection to the upstream {host}: {why}.")
             case aiohttp.ClientResponseError():
                 return UpstreamBroken(f"The upstream {host} sent a reply that is not valid HTTP.")
             case aiohttp.ServerDisconnectedError() | ConnectionError():

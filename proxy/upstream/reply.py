@@ -13,7 +13,7 @@ class Reply:
     has been waiting for too long, so that a read costs no timer of its own."""
 
     __slots__ = (
-        "_closed", "_content", "_failure", "_host", "_idle_s", "_loop", "_response", "_since", "_timer", "_until",
+        "_closed", "_content", "_ended", "_failure", "_host", "_idle_s", "_loop", "_response", "_since", "_timer", "_until",
         "headers", "reason", "status",
     )  # fmt: skip
 
@@ -33,6 +33,7 @@ class Reply:
         self._timer: asyncio.TimerHandle | None = None
         self._failure: UpstreamError | None = None
         self._closed = False
+        self._ended = False
 
     @property
     def complete(self) -> bool:
@@ -45,6 +46,8 @@ class Reply:
 
     async def read(self) -> bytes:
         if self._closed:
+            if self._ended:
+                return b""
             raise self._failure or UpstreamBroken("The upstream's reply was given up.")
         content = self._content
         try:
@@ -53,14 +56,17 @@ class Reply:
                 self._since = self._loop.time()
                 if self._timer is None:
                     self._timer = self._loop.call_at(self._due(), self._look)
-                data = await content.readany()
-                self._since = None
+                try:
+                    data = await content.readany()
+                finally:
+                    self._since = None
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             # RuntimeError: the connection went while nobody was reading
             failure = self._failure or UpstreamBroken(f"The reply of the upstream {self._host} broke off.")
             self.close()
             raise failure from error
         if not data:
+            self._ended = True
             self.close()
         return data
 

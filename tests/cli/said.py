@@ -54,9 +54,9 @@ _CALL = st.fixed_dictionaries(
         ),
     }
 )
-_ASSISTANT = st.fixed_dictionaries(
+_ASSISTANT: st.SearchStrategy[Json] = st.fixed_dictionaries(
     {"role": st.just("assistant"), "content": TEXT | st.none()},
-    optional={"tool_calls": st.lists(_CALL, min_size=1, max_size=2, unique_by=lambda call: call["id"])},
+    optional={"tool_calls": st.lists(_CALL, min_size=1, max_size=2, unique_by=lambda call: str(call["id"]))},
 )
 _TOOL = st.fixed_dictionaries(
     {"role": st.just("tool"), "tool_call_id": st.sampled_from(["c1", "c2", "c3"]), "content": TEXT}

@@ -38,7 +38,7 @@ async def test_an_export_is_what_was_said(exchanges: list[Said]) -> None:
         preambles[entry.id] = entry.facts.preamble
         if entry.facts.preamble != preambles.get(entry.parent, b""):
             assert said.preamble is not None
-            expected += [(entry.id, "preamble", message) for message in said.preamble or [None]]
+            expected += [(entry.id, "preamble", message) for message in (*said.preamble,) or (None,)]
         for message in said.messages[:-1]:
             expected.append((entry.id, "", message))
         expected.append((entry.id, "", said.messages[-1] | (said.aside or {})))

@@ -9,7 +9,7 @@ from proxy.context.contract import Plan
 from proxy.conversation.entry import Anchor, Preamble, grow
 from proxy.stores import open_store
 from proxy.stores.contract import Append, Ref, Store
-from tests.cli.said import CHAT, KEY, Said, put
+from tests.cli.said import CHAT, KEY, Json, Said, put
 
 REF = Ref("ann", "session", "s")
 
@@ -25,12 +25,13 @@ async def shown(store: Store) -> str:
 async def test_everything_about_a_session_is_shown() -> None:
     store = open_store("memory:")
     await store.open()
+    hello: Json = {"role": "user", "content": "1\n2"}
     call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"up": 1}'}}
     await put(
         store,
         REF,
         [
-            Said(-1, [{"role": "system", "content": "be brief"}], [{"role": "user", "content": "1\n2"}], "whole", None, None),
+            Said(-1, [{"role": "system", "content": "short"}], [hello], "whole", None, None),
             Said(0, None, [{"role": "assistant", "tool_calls": [call]}], "whole", None, None),
             Said(1, None, [{"role": "tool", "tool_call_id": "c1", "content": "sky"}], "failed", None, None),
             Said(0, None, [{"role": "user", "content": "other"}], "partial", None, None),
@@ -42,7 +43,7 @@ async def test_everything_about_a_session_is_shown() -> None:
     assert "expires never" in blocks[0]
     first, second, failed, partial = (block.splitlines() for block in blocks[1:])
     assert first[0].startswith(f"turn 1  entry {0:032x}  2023-11-14T22:13:20.000Z  m0  0 tokens  whole")
-    assert first[1:] == ["  preamble: 3 tokens", "  system     be brief", "  user       1", "             2"]
+    assert first[1:] == ["  preamble: 3 tokens", "  system     short", "  user       1", "             2"]
     assert second[1:] == ['  assistant  calls look({"up": 1})  c1']
     assert "  failed" in failed[0]
     assert failed[1:] == ["  tool       to c1: sky"]

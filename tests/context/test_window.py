@@ -261,6 +261,18 @@ def test_turn_of_150_steps_that_alone_exceeds_the_window(trim_to: float) -> None
     assert found.anchor.start == found.anchor.resume > 300, "then it falls out whole"
 
 
+def test_cut_inside_a_turn_reads_nothing_between_its_opening_and_its_kept_steps() -> None:
+    """Also where the opening is most of what is kept, so that earlier messages would fit beside the steps alone."""
+    history, room = History(), Budget("p", 100, 1.0, 0)
+    head = history.append("", [message("user"), message("assistant")], [70, 10], None).id
+    for _ in range(29):
+        _, found = history.cut(head, room, continues=True)
+        assert found.anchor.resume >= found.anchor.start == 0
+        assert found.tokens <= 100
+        head = history.append(head, [message("assistant")], [10], found.anchor).id
+    assert history.reads == 25, "one read of the opening a request, once steps are dropped"
+
+
 def test_anchor_of_another_key_is_not_inherited() -> None:
     history = History()
     head = plain(history, "", 20, (4, 6), Budget("p", 50, 0.5, 0))

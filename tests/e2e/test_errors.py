@@ -227,5 +227,7 @@ async def test_health_is_on_the_other_port(proxy: Remora, upstream: ScriptedUpst
     for path in ("/healthz", "/readyz"):
         async with proxy.http.get(proxy.admin + path) as reply:
             assert reply.status == 200
-    async with proxy.http.get(proxy.url + "/healthz"):
+    upstream.queue.append(plain(404, b"", reason="Not Found"))
+    async with proxy.http.get(proxy.url + "/healthz") as reply:
+        assert reply.status == 404
         assert upstream.requests[-1].target == "/healthz"

@@ -244,6 +244,8 @@ class ScriptedUpstream:
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the other side went: tests look at `open_connections`
+        except asyncio.CancelledError:
+            pass  # by __aexit__; asyncio's streams would log it
         except Exception as error:  # noqa: BLE001 - kept for __aexit__
             self.errors.append(error)
         finally:
@@ -311,10 +313,15 @@ async def _either(event: asyncio.Event, reader: asyncio.StreamReader) -> bool:
     gone = asyncio.ensure_future(_gone(reader))
     try:
         await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if gone.done():
+            gone.result()
         return waiting.done()
     finally:
         waiting.cancel()
         gone.cancel()
+        # the reader is free again only when the read in progress has been taken back
+        await asyncio.gather(waiting, gone, return_exceptions=True)
+        await asyncio.gather(waiting, gone, return_exceptions=True)
 
 
 async def _gone(reader: asyncio.StreamReader) -> None:

@@ -103,7 +103,7 @@ def test_a_header_cut_off_anywhere_is_read_or_given_up(make: object) -> None:
         "data:image/png;base64,",
         "data:image/png;base64,=====",
         "data:image/png;base64,é😀" * 10,
-        "data:" + "x" * 1_000_000 + ";base64,iVBORw0KGgo=",
+        "data:" + "x" * 1_000_000 + url(png(10, 10))[5:],
         "https://example.org/image.png",
         "file-abc",
         "\x00" * 100,
@@ -127,7 +127,7 @@ def test_a_slice_read_is_the_slice_of_the_whole(raw: bytes, offset: int, length:
 
 
 def test_the_cost_does_not_grow_with_the_image() -> None:
-    small, large = url(jpeg(10, 10)), url(jpeg(10, 10) + bytes(20_000_000))
+    small, large = url(jpeg(10, 10)), url(jpeg(10, 10) + bytes(2_000_000))
 
     def seconds(data: str) -> float:
         before = time.thread_time()

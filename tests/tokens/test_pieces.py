@@ -1,7 +1,7 @@
 """Cutting long text: nothing is lost, pieces are bounded, and ordinary text weighs what it weighs uncut."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.tokens.pieces import PIECE_CHARS, pieces
@@ -17,6 +17,8 @@ RUNS = st.tuples(st.sampled_from([" ", "\n", "a", "A", "中", "é", "\u0301", "'
 
 
 @given(st.lists(st.tuples(RUNS, st.integers(1, 3000)), max_size=8))
+@example([(("a",), PIECE_CHARS)])
+@example([(("a",), PIECE_CHARS + 1)])
 def test_pieces_joined_are_the_text_and_none_is_too_long(runs: list[tuple[tuple[str], int]]) -> None:
     text = "".join(unit * times for (unit,), times in runs)[:60_000]
     cut = list(pieces(text))
@@ -25,7 +27,9 @@ def test_pieces_joined_are_the_text_and_none_is_too_long(runs: list[tuple[tuple[
 
 
 @pytest.mark.parametrize("name", reference.NAMES)
-@pytest.mark.parametrize("text", [PROSE * 100, CHINESE * 500, "word " * 9000, "line\n" * 9000], ids="pcwl")
+@pytest.mark.parametrize(
+    "text", [PROSE * 100, CHINESE * 500, "word " * 9000, "line\n" * 9000, ("word" + "\n" * 12) * 3000], ids="pcwln"
+)
 @pytest.mark.parametrize("shift", [0, 1, 2, 3, 7, 50, 99])
 def test_ordinary_text_weighs_the_same_cut_and_uncut(name: str, text: str, shift: int) -> None:
     encode = reference.encoding(name).encode_ordinary

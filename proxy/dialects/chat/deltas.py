@@ -17,6 +17,7 @@ from proxy.framing import sse
 
 _encode = msgspec.json.Encoder().encode
 
+
 class _Choice(msgspec.Struct):
     index: object = 0
     message: dict[str, msgspec.Raw] | None = None
@@ -137,13 +138,13 @@ class Draft:
         for choice in event.choices or ():
             if choice.index not in (0, None):
                 continue
-            self.chosen = True
             if choice.finish_reason:
                 self.finish = _string(choice.finish_reason)
             if choice.usage:
                 self.usage = _counts(choice.usage)
             delta = choice.delta if choice.delta is not None else choice.message
             if isinstance(delta, dict):
+                self.chosen = True
                 self._add(delta)
 
     def _add(self, delta: dict[str, object]) -> None:

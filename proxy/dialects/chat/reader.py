@@ -13,9 +13,7 @@ from proxy.framing import sse
 
 LIMIT_BYTES = 64 * 1024 * 1024
 
-_MAY_END = re.compile(
-    rb'"finish_reason"(?!\s*:\s*(?:null|""))|\[DONE\]|"error"(?!\s*:\s*null)|event:\s*error'
-).search
+_MAY_END = re.compile(rb'"finish_reason"(?!\s*:\s*(?:null|""))|\[DONE\]|"error"(?!\s*:\s*null)|event:\s*error').search
 
 
 class PlainReader:

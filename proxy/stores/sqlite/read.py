@@ -44,8 +44,9 @@ WITH RECURSIVE line (branch, top) AS (
     SELECT b.parent, b.at FROM line JOIN branches b ON b.n = line.branch WHERE b.at > ?3
 )
 SELECT {RUN} FROM line CROSS JOIN entries e
-WHERE e.ref = ?4 AND e.branch = line.branch AND e.upto <= line.top AND e.upto > ?3 AND e.upto <= coalesce(
-    (SELECT min(u.upto) FROM entries u WHERE u.ref = ?4 AND u.branch = line.branch AND u.upto >= ?5), line.top)"""
+WHERE e.ref = ?4 AND e.branch = line.branch AND e.upto > ?3 AND e.upto <= min(line.top, coalesce(
+    (SELECT u.upto FROM entries u WHERE u.ref = ?4 AND u.branch = line.branch AND u.upto >= ?5 ORDER BY u.upto LIMIT 1),
+    line.top))"""
 
 _position = attrgetter("upto")
 _replay = msgspec.msgpack.Decoder(Replay).decode

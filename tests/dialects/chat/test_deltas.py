@@ -1,6 +1,7 @@
 """Deltas become the message that the same reply would be in one piece, however a server cuts it."""
 
 import json
+from itertools import pairwise
 
 import orjson
 import pytest
@@ -25,7 +26,10 @@ def aside(reply: Reply) -> dict[str, object]:
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
 CALLS = st.lists(
-    st.tuples(st.text("abc", min_size=1, max_size=5), st.dictionaries(TEXT, st.integers() | TEXT | st.floats(allow_nan=False), max_size=3)),
+    st.tuples(
+        st.text("abc", min_size=1, max_size=5),
+        st.dictionaries(TEXT, st.integers() | TEXT | st.floats(allow_nan=False), max_size=3),
+    ),
     max_size=3,
 )
 
@@ -46,7 +50,7 @@ def replies(draw: st.DrawFn) -> tuple[dict[str, object], list[dict[str, object]]
     for member, text in message.items():
         deltas += [{member: piece} for piece in pieces(draw, str(text))]
     whole = draw(st.booleans())
-    growing = []
+    growing: list[list[dict[str, object]]] = []
     for at, call in enumerate(calls):
         if whole:
             growing.append([{"tool_calls": [{**call, "index": at}]}])
@@ -68,7 +72,7 @@ def replies(draw: st.DrawFn) -> tuple[dict[str, object], list[dict[str, object]]
 
 def pieces(draw: st.DrawFn, text: str) -> list[str]:
     at = sorted({0, len(text), *draw(st.lists(st.integers(0, len(text)), max_size=3))})
-    return [text[start:end] for start, end in zip(at, at[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(at)]
 
 
 @settings(max_examples=200, deadline=None)
@@ -86,7 +90,9 @@ def test_streamed_and_plain_give_an_equal_message(reply: tuple[dict[str, object]
     assert other.whole
 
 
-def call(index: int | None = None, id: str | None = None, name: str | None = None, arguments: str | None = None) -> dict[str, object]:
+def call(
+    index: int | None = None, id: str | None = None, name: str | None = None, arguments: str | None = None
+) -> dict[str, object]:
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
     members = {"index": index, "id": id, "function": function}
     return {"tool_calls": [{key: value for key, value in members.items() if value is not None}]}
@@ -104,12 +110,33 @@ def made(id: str, name: str, arguments: str) -> dict[str, object]:
         ([call(0, "a", "f", "{"), call(0, "a", "f", "}")], [("a", "f", "{}")]),
         ([call(0, "a", "f", "{}"), call(0, "b", "f", "{}")], [("a", "f", "{}"), ("b", "f", "{}")]),
         ([call(0, "a", "f", "{"), call(0, "other", None, "}")], [("a", "f", "{}")]),
-        ([call(None, "a", "f", "{"), call(None, None, None, "}"), call(None, "b", "g", "{}")], [("a", "f", "{}"), ("b", "g", "{}")]),
-        ([call(None, "a", "f", "{"), call(None, "b", "g", "{"), call(None, "a", None, "}"), call(None, "b", None, "}")], [("a", "f", "{}"), ("b", "g", "{}")]),
+        (
+            [call(None, "a", "f", "{"), call(None, None, None, "}"), call(None, "b", "g", "{}")],
+            [("a", "f", "{}"), ("b", "g", "{}")],
+        ),
+        (
+            [
+                call(None, "a", "f", "{"),
+                call(None, "b", "g", "{"),
+                call(None, "a", None, "}"),
+                call(None, "b", None, "}"),
+            ],
+            [("a", "f", "{}"), ("b", "g", "{}")],
+        ),
         ([call(None, None, "f", "{}"), call(None, None, "g", "{}")], [("", "f", "{}"), ("", "g", "{}")]),
         ([call(1, "b", "g", "{}"), call(0, "a", "f", "{}")], [("b", "g", "{}"), ("a", "f", "{}")]),
     ],
-    ids=["late", "name-in-pieces", "all-repeated", "all-index-0", "new-id-each-time", "no-index", "no-index-side-by-side", "nothing-but-names", "backwards"],
+    ids=[
+        "late",
+        "name-in-pieces",
+        "all-repeated",
+        "all-index-0",
+        "new-id-each-time",
+        "no-index",
+        "no-index-side-by-side",
+        "nothing-but-names",
+        "backwards",
+    ],
 )
 def test_calls_come_in_many_ways(deltas: list[dict[str, object]], calls: list[tuple[str, str, str]]) -> None:
     read = streamed(*deltas, finish="tool_calls")
@@ -128,7 +155,9 @@ def test_arguments_that_are_an_object_become_a_string() -> None:
 
 
 def test_unknown_members_are_kept_aside() -> None:
-    read = streamed({"content": "x", "citations": ["a"]}, {"citations": ["b"], "provider_note": "p"}, {"provider_note": "q"})
+    read = streamed(
+        {"content": "x", "citations": ["a"]}, {"citations": ["b"], "provider_note": "p"}, {"provider_note": "q"}
+    )
     assert aside(read) == {"citations": ["a", "b"], "provider_note": "pq"}
     assert wire(read) == {"role": "assistant", "content": "x"}
 
@@ -189,10 +218,11 @@ def test_empty_reply_is_a_reply() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"null", b"[]", b'"x"', b"{}", b'{"choices":null}', b'{"choices":[]}', b'{"choices":{}}', b'{"choices":[1]}',
-        b'{"choices":[{}]}', b'{"choices":[{"message":null}]}', b'{"choices":[{"message":[]}]}',
+        b"", b"null", b"[]", b'"x"', b"{}", b'{"choices":null}', b'{"choices":[]}', b'{"choices":{}}',
+        b'{"choices":[1]}', b'{"choices":[{}]}', b'{"choices":[{"message":null}]}', b'{"choices":[{"message":[]}]}',
         b'{"choices":[{"message":{"content":[1]}}]}', b'{"choices":[{"message":{"tool_calls":[{"id":1}]}}]}',
-        b"[" * 100_000, b'{"choices":[{"message":{"content":' + b"[" * 100_000, b'{"choices":[{"message":{"content":"x"}}]} x',
+        b"[" * 100_000, b'{"choices":[{"message":{"content":' + b"[" * 100_000,
+        b'{"choices":[{"message":{"content":"x"}}]} x',
     ],
 )  # fmt: skip
 def test_what_is_no_completion_is_not_recorded(body: bytes) -> None:
@@ -203,11 +233,17 @@ def test_what_is_no_completion_is_not_recorded(body: bytes) -> None:
         assert (reader.reply().message, reader.reply().whole) == (None, False)
 
 
+PARTS = [
+    "id", "type", "index", "function", "custom", "name", "arguments", "input", "text", "content", "refusal", "tool_calls", "url",
+    "image_url", "thinking", "data",
+]  # fmt: skip
+MEMBERS = [
+    "role", "content", "refusal", "tool_calls", "function_call", "audio", "reasoning", "reasoning_details", "images", "x",
+]  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from("id type index function custom name arguments input text content refusal tool_calls url image_url thinking data".split()),
-        inner, max_size=4,
+        st.sampled_from(PARTS), inner, max_size=4,
     ),
     max_leaves=12,
 )  # fmt: skip
@@ -217,7 +253,7 @@ JSON = st.recursive(
 @given(
     members=st.lists(
         st.dictionaries(
-            st.sampled_from("role content refusal tool_calls function_call audio reasoning reasoning_details images x".split()),
+            st.sampled_from(MEMBERS),
             JSON,
             max_size=4,
         ),
@@ -290,7 +326,10 @@ def test_prefill_stands_before_the_reply() -> None:
     expected = {"role": "assistant", "content": "Once upon a time", "name": "teller"}
     assert wire(plain({"content": "upon a time"}, messages=messages)) == expected
     assert wire(streamed({"content": "upon "}, {"content": "a time"}, messages=messages)) == expected
-    assert wire(streamed({"content": "Once upon a time"}, messages=messages, echo=True)) == {"role": "assistant", "content": "Once upon a time"}
+    assert wire(streamed({"content": "Once upon a time"}, messages=messages, echo=True)) == {
+        "role": "assistant",
+        "content": "Once upon a time",
+    }
 
 
 def test_prefill_of_parts_stands_before_the_reply() -> None:

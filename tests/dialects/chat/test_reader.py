@@ -1,7 +1,8 @@
-"""Reading along: what is relayed and what is held, whatever the cuts; and every recorded form is read as it should be."""
+"""Reading along: what is relayed and what is held, whatever the cuts; and each recorded form is read rightly."""
 
 import json
 import os
+from itertools import pairwise
 
 import orjson
 import pytest
@@ -41,7 +42,11 @@ def test_recorded_reply_is_read_as_expected(sample: Sample) -> None:
         assert reply.message is not None
         assert orjson.loads(reply.message.wire) == expected["wire"]
         assert orjson.loads(reply.message.aside or b"{}") == expected.get("aside", {})
-    assert (reply.finish, reply.model, reply.error) == (expected["finish"], expected["model"], expected.get("error", ""))
+    assert (reply.finish, reply.model, reply.error) == (
+        expected["finish"],
+        expected["model"],
+        expected.get("error", ""),
+    )
     assert [reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens] == expected["tokens"]
 
 
@@ -62,7 +67,7 @@ def test_single_bytes_read_like_one_piece(sample: Sample) -> None:
 
 def cut(body: bytes, places: list[int]) -> list[bytes]:
     at = [0, *sorted({place % (len(body) + 1) for place in places}), len(body)]
-    return [body[start:end] for start, end in zip(at, at[1:], strict=False)]
+    return [body[start:end] for start, end in pairwise(at)]
 
 
 def respelled(body: bytes, end: bytes) -> bytes:
@@ -143,7 +148,7 @@ def test_unfinished_event_is_held_until_it_is_whole() -> None:
 
 
 def test_done_marker_comes_after_the_end() -> None:
-    read, out = relaying(event({"content": "a"}), event(finish="stop"))
+    read, _ = relaying(event({"content": "a"}), event(finish="stop"))
     assert (read.ended, read.done) == (True, False)
     read.feed(b"data: [DO")
     assert not read.done
@@ -203,7 +208,10 @@ def test_clean_end_without_finish_reason_counts_as_ended() -> None:
 
 def test_error_makes_a_reply_not_whole_whatever_follows() -> None:
     read, out = relaying(
-        event({"content": "a"}), b'data: {"error":{"message":"m"}}\n\n', event({"content": "b"}, "stop"), b"data: [DONE]\n\n"
+        event({"content": "a"}),
+        b'data: {"error":{"message":"m"}}\n\n',
+        event({"content": "b"}, "stop"),
+        b"data: [DONE]\n\n",
     )
     assert [bool(each) for each in out] == [True, False, False, False]
     read.end()
