@@ -44,7 +44,7 @@ def split_target(target: str) -> tuple[str | None, str]:
         return None, target
     path, mark, query = target.partition("?")
     session, slash_, rest = path[3:].partition("/")
-    return session_id(unquote(session, errors="strict")), "/" + rest + mark + query if slash_ else "/" + mark + query
+    return session_id(unquote(session)), "/" + rest + mark + query if slash_ else "/" + mark + query
 
 
 def session_id(text: str) -> str:

@@ -206,15 +206,16 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 
 
 def _base(url: str) -> URL:
+    # no message shows a URL that may hold a password
     try:
         base = URL(url)
-        host = base.host
+        host, _ = base.host, base.port
     except ValueError as error:
-        raise SettingsError(f"upstream: {url!r} is not a URL ({error})") from None
-    if base.scheme not in ("http", "https") or not host:
-        raise SettingsError(f"upstream: {url!r} is not an http(s) URL; write `https://api.example.com`")
+        raise SettingsError(f"upstream: not a URL ({error}); write `https://api.example.com`") from None
     if base.raw_user is not None or base.raw_password is not None:
         raise SettingsError("upstream: put no user or password in the URL; use REMORA_UPSTREAM_API_KEY")
+    if base.scheme not in ("http", "https") or not host:
+        raise SettingsError(f"upstream: {url!r} is not an http(s) URL; write `https://api.example.com`")
     if base.raw_query_string or base.raw_fragment:
         raise SettingsError("upstream: the URL is the part before the request's path; it has no query and no fragment")
     return base

@@ -13,9 +13,9 @@ class Reply:
     has been waiting for too long, so that a read costs no timer of its own."""
 
     __slots__ = (
-        "_closed", "_content", "_ended", "_failure", "_host", "_idle_s", "_loop", "_response", "_since", "_timer", "_until",
-        "headers", "reason", "status",
-    )  # fmt: skip
+        *("_closed", "_content", "_ended", "_failure", "_host", "_idle_s", "_loop", "_response", "_since", "_timer"),
+        *("_until", "headers", "reason", "status"),
+    )
 
     def __init__(
         self, response: aiohttp.ClientResponse, loop: asyncio.AbstractEventLoop, host: str, idle_s: float

@@ -13,7 +13,7 @@ from proxy.conversation.entry import Entry
 from proxy.conversation.message import Message
 from tests.context.history import History, message
 
-EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "150"))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ def play(history: History, script: list[Move], window: Window | None, context_to
         parent = history.entries.get(head)
         new = request(parent, move)
         tokens = [(move.size * 7 + at * 5) % 41 for at in range(len(new))]
-        room = budget("p", window, context_tokens=context_tokens, reserve=5, fixed=move.pick, ratio=1.0)
+        # now and then another policy's, so that anchors are made anew in the middle of a conversation
+        key = "q" if move.pick % 5 == 4 else "p"
+        room = budget(key, window, context_tokens=context_tokens, reserve=5, fixed=move.pick, ratio=1.0)
         yield Exchange(head, parent, new, tokens, not new or new[0].role != "user", room, move)
         added = [entry for entry in history.entries if entry not in order]
         order += added

@@ -208,6 +208,17 @@ def test_window_by_turns_stays_during_a_turn() -> None:
         assert during.anchor == before.anchor
 
 
+def test_what_stands_before_the_first_user_is_no_turn_of_its_own() -> None:
+    history, room = History(), Budget("p", None, 0.5, 2)
+    head = history.append("", [message("assistant", "hello")], [1], Anchor("p", 0, 0)).id
+    head = plain(history, head, 2, (4, 6), room)
+    _, found = history.cut(head, room, continues=False)
+    assert (found.anchor, found.kept) == (Anchor("p", 0, 0), 5)
+    head = plain(history, head, 1, (4, 6), room)
+    _, found = history.cut(head, room, continues=False)
+    assert (found.anchor, found.kept) == (Anchor("p", 5, 5), 2)
+
+
 def test_last_turn_is_kept_whole_where_the_limit_holds_it_and_its_share_does_not() -> None:
     history = History()
     room = Budget("p", 100, 0.5, 0)

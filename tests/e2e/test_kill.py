@@ -13,7 +13,7 @@ import aiohttp
 from tests.support.app import said
 from tests.support.upstream import ScriptedUpstream, model
 
-ROUNDS = int(os.environ.get("REMORA_TEST_KILLS", "8"))
+ROUNDS = int(os.environ.get("TEST_KILLS", "8"))
 SESSIONS = 6
 
 
@@ -64,7 +64,7 @@ def answer(raw: str) -> str:
 
 
 async def test_no_acknowledged_turn_is_lost_or_doubled(tmp_path: Path) -> None:
-    chance = random.Random(os.environ.get("REMORA_TEST_SEED", "remora"))
+    chance = random.Random(os.environ.get("TEST_SEED", "remora"))
     speakers = [Speaker(f"s{n}") for n in range(SESSIONS)]
     async with ScriptedUpstream(model()) as upstream:
         for _ in range(ROUNDS):

@@ -17,7 +17,7 @@ from tests.support.app import Remora, remora, said
 from tests.support.upstream import Received, Script, ScriptedUpstream, plain
 
 Line = list[tuple[str, str]]
-EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "60"))
 _sessions = itertools.count()
 
 

@@ -46,7 +46,7 @@ def bodies(draw: st.DrawFn, *, twice: bool) -> tuple[bytes, list[tuple[str, byte
     return body, [(name, value.encode()) for name, value in members]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(bodies(twice=False), st.binary(max_size=5))
 def test_members_keep_their_bytes_and_places(body: tuple[bytes, list[tuple[str, bytes]]], value: bytes) -> None:
     raw, expected = body
@@ -61,7 +61,7 @@ def test_members_keep_their_bytes_and_places(body: tuple[bytes, list[tuple[str, 
     assert members.get("not there") is None
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(bodies(twice=True))
 def test_a_name_that_counts_twice_is_refused(body: tuple[bytes, list[tuple[str, bytes]]]) -> None:
     with pytest.raises(InvalidBody):

@@ -17,7 +17,7 @@ BYTES = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(BYTES, st.lists(st.integers(0, 60), max_size=10))
 def test_any_cutting_gives_the_same_whole_events(stream: bytes, places: list[int]) -> None:
     at = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
@@ -28,7 +28,7 @@ def test_any_cutting_gives_the_same_whole_events(stream: bytes, places: list[int
     assert cutter.rest_bytes == whole.rest_bytes == len(stream) - len(out)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(BYTES)
 def test_frames_are_the_stream_and_hold_one_event_each(stream: bytes) -> None:
     whole = Cutter().feed(stream.replace(b"\xef\xbb\xbf", b""))  # stands at the start of a stream only
@@ -60,7 +60,7 @@ def by_the_book(stream: bytes) -> list[tuple[bytes, bytes]]:
     return out
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(BYTES)
 def test_events_are_those_of_the_standard(stream: bytes) -> None:
     assert list(events(stream)) == by_the_book(stream)

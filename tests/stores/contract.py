@@ -18,7 +18,7 @@ Factory = Callable[[Callable[[], float]], Store]
 
 RULES = Preamble(b'{"role":"system","content":"be kind"}', 7)
 OTHER_RULES = Preamble(b'{"role":"system","content":"be brief"}', 6)
-EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "40"))
 
 
 class Laws:
@@ -45,9 +45,7 @@ class Laws:
         assert chain.entries == (first, second)
         assert (chain.head, chain.ref_head, chain.preamble, chain.whole) == (second, second.id, RULES, False)
         assert chain.head.facts == second.facts
-        assert [bytes(wire) for _, _, wire in chain.entries[0].messages()] == first.wire.split(b",{", 1)[0:0] + [
-            wire for _, _, wire in first.messages()
-        ]
+        assert [wire for _, _, wire in chain.entries[0].messages()] == [wire for _, _, wire in first.messages()]
 
     async def test_any_bytes_survive(self, store: Store) -> None:
         """A store keeps bytes: it knows of no encoding."""
@@ -345,21 +343,20 @@ class Laws:
         assert chain.entries == (first, second)
         assert await store.load(REF, key="", reach=None, entry=failed.id) is None
         assert list(await store.read(REF, failed.id, 0, 9)) == []
-        for whole in (False, True):
-            assert await store.find_digests(REF, [failed.digest]) == {}
-            await talk(store, 1, after=(second := (await self.head(store))), whole=whole)
-        failed_too = entry(second, "broke", state="failed")
+        assert await store.find_digests(REF, [failed.digest]) == {}
+        (third,) = await talk(store, 1, after=second, whole=True)
+        failed_too = entry(third, "broke", state="failed")
         assert await store.append(adding(REF, failed_too, moves=False, whole=True)) == Appended()
         assert await store.find_digests(REF, [failed.digest, failed_too.digest]) == {}
         with pytest.raises(ValueError, match="parent"):
-            await store.append(adding(REF, entry(failed), (await self.head(store)).id))
-        records = [record.entry.id for record in await listed(store.records(REF))]
-        assert records[:3] == [first.id, failed.id, second.id] or records[1] == failed.id
-
-    async def head(self, store: Store, ref: Ref = REF) -> Entry:
-        chain = await store.load(ref, key="", reach=1)
-        assert chain is not None
-        return chain.head
+            await store.append(adding(REF, entry(failed), third.id))
+        assert [record.entry for record in await listed(store.records(REF))] == [
+            first,
+            failed,
+            second,
+            third,
+            failed_too,
+        ]
 
     async def test_a_ref_may_hold_failed_exchanges_only(self, store: Store) -> None:
         failed = entry(None, "broke", state="failed")

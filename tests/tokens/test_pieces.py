@@ -28,7 +28,16 @@ def test_pieces_joined_are_the_text_and_none_is_too_long(runs: list[tuple[tuple[
 
 @pytest.mark.parametrize("name", reference.NAMES)
 @pytest.mark.parametrize(
-    "text", [PROSE * 100, CHINESE * 500, "word " * 9000, "line\n" * 9000, ("word" + "\n" * 12) * 3000], ids="pcwln"
+    "text",
+    [
+        PROSE * 100,
+        CHINESE * 500,
+        "word " * 9000,
+        "line\n" * 9000,
+        ("word" + "\n" * 12) * 3000,
+        (" " + "it's" * 1000) * 4,
+    ],
+    ids="pcwlni",
 )
 @pytest.mark.parametrize("shift", [0, 1, 2, 3, 7, 50, 99])
 def test_ordinary_text_weighs_the_same_cut_and_uncut(name: str, text: str, shift: int) -> None:

@@ -243,7 +243,8 @@ class Reader:
             "SELECT r.tenant, r.name, h.id, h.turn, h.upto, h.tokens_upto, r.created, r.updated, r.expires"
             " FROM refs r LEFT JOIN entries h ON h.n = r.head"
             f" WHERE {'r.tenant = ?1 AND' if tenant is not None else ''} (r.tenant, r.kind, r.name) > (?2, ?3, ?4)"
-            " AND r.kind = 'session' AND (?5 IS NULL OR r.name = ?5) AND (r.expires IS NULL OR r.expires > ?6)"
+            # the plus keeps the statement on the index's order: it would sort what is left for each page
+            " AND +r.kind = 'session' AND (?5 IS NULL OR r.name = ?5) AND (r.expires IS NULL OR r.expires > ?6)"
             " ORDER BY r.tenant, r.kind, r.name LIMIT ?7",
             (tenant, after.tenant, after.kind, after.name, name, self._now_ms(), most),
         ).fetchall()

@@ -67,7 +67,7 @@ def test_simple_members_keep_their_bytes() -> None:
 
 
 def test_nothing_that_says_nothing_is_kept() -> None:
-    empty = {
+    empty: dict[str, object] = {
         "refusal": None,
         "annotations": [],
         "tool_calls": None,

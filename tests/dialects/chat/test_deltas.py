@@ -75,7 +75,7 @@ def pieces(draw: st.DrawFn, text: str) -> list[str]:
     return [text[start:end] for start, end in pairwise(at)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(replies())
 def test_streamed_and_plain_give_an_equal_message(reply: tuple[dict[str, object], list[dict[str, object]]]) -> None:
     message, deltas = reply
@@ -234,11 +234,12 @@ def test_what_is_no_completion_is_not_recorded(body: bytes) -> None:
 
 
 PARTS = [
-    "id", "type", "index", "function", "custom", "name", "arguments", "input", "text", "content", "refusal", "tool_calls", "url",
-    "image_url", "thinking", "data",
+    "id", "type", "index", "function", "custom", "name", "arguments", "input", "text", "content", "refusal",
+    "tool_calls", "url", "image_url", "thinking", "data",
 ]  # fmt: skip
 MEMBERS = [
-    "role", "content", "refusal", "tool_calls", "function_call", "audio", "reasoning", "reasoning_details", "images", "x",
+    "role", "content", "refusal", "tool_calls", "function_call", "audio", "reasoning", "reasoning_details", "images",
+    "x",
 ]  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -249,7 +250,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     members=st.lists(
         st.dictionaries(

@@ -15,7 +15,7 @@ from proxy.dialects.contract import Reader
 from proxy.errors import UpstreamReplyTooLarge
 from tests.dialects.chat.samples import SAMPLES, STREAMS, Sample, asked, event, opened
 
-EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "150"))
 
 
 def names(samples: list[Sample]) -> list[str]:

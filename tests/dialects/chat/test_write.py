@@ -134,7 +134,7 @@ def test_prefill_is_merged_and_stays_a_prefill() -> None:
 ROLES = st.sampled_from(["user", "assistant", "system", "developer", "tool"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(ROLES, st.text("ab", min_size=1, max_size=3)), min_size=1, max_size=8),
     st.lists(st.sampled_from(["system", "developer"]), max_size=3),
