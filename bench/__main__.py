@@ -35,7 +35,7 @@ def measure(scale: Scale) -> tuple[str, Samples]:
         where = machine_line(folder)
         house = House(processes, folder, scale)
         bench, first = house.bench, house.case("s100")
-        bench.load_runs(house.cases, scale.requests, scale.rounds)
+        rounds = bench.load_runs(house.cases, scale.requests, scale.rounds, scale.most_s)
         relays = [house.case("bare"), house.case("pass"), first]
         bench.chunk_runs(relays, scale.extra_rounds)
         say("chunks measured")
@@ -44,19 +44,19 @@ def measure(scale: Scale) -> tuple[str, Samples]:
         bench.slow_runs(relays, house.other_sessions)
         say("slow streams measured")
         samples = Samples(bench.samples)
-        text = render(samples, house, where, machine.line())
+        text = render(samples, house, rounds, f"{where}; during the run: {machine.line()}")
     return text, samples
 
 
-def render(samples: Samples, house: House, where: str, busy: str) -> str:
+def render(samples: Samples, house: House, rounds: int, where: str) -> str:
     scale = house.scale
     names = [case.name for case in house.cases]
     relays = ["bare", "pass", "s100"]
     faults = samples.faults()
     parts = [
         "## Remora beside a bare proxy",
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC. {versions_line()}.  \n{where}; during the run: {busy}.",
-        SETTING.format(seeded=house.seeded, others=scale.others, rounds=scale.rounds),
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC. {versions_line()}.  \n{where}.",
+        SETTING.format(seeded=house.seeded, others=scale.others, rounds=rounds),
         report.target_table(report.targets(samples, scale.depths)),
         "### Plain replies",
         report.load_table(samples, "plain", names, list(scale.requests)),

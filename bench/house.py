@@ -37,6 +37,8 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     """Depth -> sessions; those below FRESH_BELOW are worked out."""
     first_requests: Mapping[int, int]
     extra_rounds: int
+    most_s: float
+    """For the load runs."""
     others: int = 1000
 
 
@@ -47,14 +49,16 @@ FULL = Scale(
     pools={100: 896, 1000: 192, 10_000: 64},
     first_requests={1: 80, 16: 320},
     extra_rounds=5,
+    most_s=420,
 )
 QUICK = Scale(
     rounds=3,
-    requests={1: 200, 16: 1000},
+    requests={1: 150, 16: 800},
     depths=(10, 100, 10_000),
     pools={100: 192, 10_000: 16},
     first_requests={1: 60},
     extra_rounds=2,
+    most_s=90,
 )
 
 

@@ -26,6 +26,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Lower-case text that the head of every reply must hold."""
     pause_ms: int = 0
     """A slow reader: after each piece that it reads, it reads nothing for so long."""
+    most_s: float = 1e9
+    """No request is begun after so long; the run is then shorter than asked, which is no error."""
     timeout_s: float = 60.0
 
 

@@ -5,6 +5,7 @@ So whoever steers it can read a server's CPU clock right before and after. It en
 """
 
 import asyncio
+import math
 import random
 import statistics
 import sys
@@ -45,6 +46,7 @@ class Run:
         self.sample = b""
         self.fault = ""
         self.busy = 0
+        self.until = math.inf
         self.idle = asyncio.Event()
         self.sessions = deque(job.sessions)
         self.texts = count(random.randrange(10**8))
@@ -93,6 +95,8 @@ class Run:
 
     def go_on(self, connection: "Connection") -> None:
         """The connection's next request, or its end."""
+        if time.perf_counter() > self.until:
+            self.left = 0
         if self.left > 0 and connection.renew():
             self.left -= 1
             connection.send()
@@ -243,6 +247,7 @@ async def execute(job: Job) -> Result:
         say(b"ready")
         sys.stdin.buffer.readline()
         began = time.perf_counter()
+        run.until = began + job.most_s
         run.start(connections, job.requests)
         await run.finish()
         seconds = time.perf_counter() - began

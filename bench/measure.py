@@ -17,6 +17,8 @@ USES = 22
 FRESH_USES = 8
 """The same for sessions that must stay about as short as they are; then a fresh one is taken."""
 FIRST_CHUNKS = 5
+MOST_S = 8.0
+"""A run of a slow server is cut short, so that the whole stays within its time."""
 GAP_MS = 2
 
 
@@ -92,16 +94,27 @@ class Bench:
             say(f"  ! {case.name} {kind} at {job.connections}: {sample.errors} errors: {sample.fault}")
         return sample
 
-    def load_runs(self, cases: Sequence[Case], requests: Mapping[int, int], rounds: int) -> None:
-        """Plain and streamed, `requests[c]` requests over c connections, every case in every round."""
+    def load_runs(self, cases: Sequence[Case], requests: Mapping[int, int], rounds: int, most_s: float) -> int:
+        """Plain and streamed, `requests[c]` requests over c connections, every case in every round. Returns how many
+        rounds that were: at least three (if asked for), then no more than fit into `most_s`."""
+        start = time.monotonic()
         for round_ in range(rounds):
             began = time.monotonic()
+            if round_ >= 3 and (began - start) * (round_ + 1) / round_ > most_s:
+                return round_
             for connections, wanted in requests.items():
                 for stream in (False, True):
                     for case in cases:
-                        job = Job(port=case.server.port, connections=connections, requests=wanted, stream=stream)
+                        job = Job(
+                            port=case.server.port,
+                            connections=connections,
+                            requests=wanted,
+                            stream=stream,
+                            most_s=MOST_S,
+                        )
                         self.run(case, "stream" if stream else "plain", round_, job)
             say(f"round {round_ + 1} of {rounds}: {time.monotonic() - began:.0f} s")
+        return rounds
 
     def chunk_runs(self, cases: Sequence[Case], rounds: int) -> None:
         """Long and short streams whose events come one by one."""

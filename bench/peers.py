@@ -28,6 +28,7 @@ SCALE = Scale(
     pools={DEPTH: 320},
     first_requests={},
     extra_rounds=0,
+    most_s=300,
 )
 LITELLM_CONFIG = """\
 model_list:
@@ -41,7 +42,7 @@ litellm_settings:
 """
 SETTING = """\
 {now:%Y-%m-%d %H:%M} UTC. LiteLLM {litellm} (one worker, master key, no database, no telemetry; it keeps no state).
-{versions}.
+{rounds} rounds, window 4,000 tokens. {versions}.
 {where}; during the run: {busy}."""
 NGINX_CONFIG = """\
 daemon off;
@@ -122,7 +123,7 @@ def measure_peers(*, quick: bool) -> str:
         house.idle_mb["litellm"] = peer.rss_mb()
         cases = [*house.cases, *([Case("nginx", web)] if web else []), Case("litellm", peer)]
         time.sleep(2)  # LiteLLM goes on with its start after it listens
-        house.bench.load_runs(cases, scale.requests, scale.rounds)
+        rounds = house.bench.load_runs(cases, scale.requests, scale.rounds, scale.most_s)
         busy = machine.line()
         samples = Samples(house.bench.samples)
     names = [case.name for case in cases]
@@ -138,7 +139,9 @@ def measure_peers(*, quick: bool) -> str:
     faults = samples.faults()
     parts = [
         "## Remora beside other proxies",
-        SETTING.format(now=datetime.now(UTC), litellm=version, versions=versions_line(), where=where, busy=busy),
+        SETTING.format(
+            now=datetime.now(UTC), litellm=version, rounds=rounds, versions=versions_line(), where=where, busy=busy
+        ),
         report.target_table(found, digits=4),
         "### Plain replies",
         report.load_table(samples, "plain", names, [CONNECTIONS]),

@@ -152,19 +152,35 @@ def named(request: bytes) -> str:
     return request.partition(b"X-Session-Id: ")[2].partition(b"\r\n")[0].decode()
 
 
-def test_sessions_that_do_not_reach_are_an_error() -> None:
+def test_a_run_that_may_take_no_longer_ends_without_an_error() -> None:
     async def go() -> Run:
-        run = Run(Job(port=0, connections=1, requests=3, sessions=("a",), uses=2))
+        run = Run(Job(port=0, connections=1, requests=100))
+        connection, wire = Connection(run), Wire()
+        connection.connection_made(wire)
+        run.start([connection], 100)
+        run.until = 0.0
+        connection.data_received(stub_answers_in_loop(wire))
+        return run
+
+    run = asyncio.run(go())
+    assert run.idle.is_set()
+    assert (run.errors, len(run.latencies)) == (0, 1)
+
+
+@pytest.mark.parametrize("recycle", [False, True])
+def test_sessions_that_do_not_reach_are_an_error_unless_they_may_be_taken_again(*, recycle: bool) -> None:
+    async def go() -> Run:
+        run = Run(Job(port=0, connections=1, requests=3, sessions=("a",), uses=2, recycle=recycle))
         connection, wire = Connection(run), Wire()
         connection.connection_made(wire)
         run.start([connection], 3)
-        for _ in range(2):
+        while wire.written:
             connection.data_received(stub_answers_in_loop(wire))
         return run
 
     run = asyncio.run(go())
     assert run.idle.is_set()
-    assert (run.errors, len(run.latencies)) == (1, 2)
+    assert (run.errors, len(run.latencies)) == ((0, 3) if recycle else (1, 2))
 
 
 @pytest.mark.parametrize(

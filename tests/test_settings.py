@@ -186,6 +186,8 @@ def test_a_credential_is_not_offered_beyond_loopback_without_keys(host: str) -> 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_loopback_is_known(host: str) -> None:
     assert loopback(host)
+    address = f"[{host}]:1" if ":" in host else f"{host}:1"
+    assert read({"--listen": address}, {**UP, "REMORA_UPSTREAM_API_KEY": "k"}).listen == (host, 1)
 
 
 @pytest.mark.parametrize(

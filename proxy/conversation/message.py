@@ -1,6 +1,5 @@
 """One item of a conversation: its exact bytes, and what the house needs to know about it without its dialect."""
 
-import hmac
 import json
 import re
 from collections.abc import Callable
@@ -126,5 +125,9 @@ def shape(message: Message, tokens: int) -> Shape:
 
 
 def digest(key: bytes, before: bytes, message: Message) -> bytes:
-    """HMAC(tenant key, version ‖ digest of the message before ‖ canonical message), 16 bytes."""
-    return hmac.digest(key, VERSION + before.ljust(DIGEST_BYTES, b"\0") + canonical(message), "sha256")[:DIGEST_BYTES]
+    """MAC(tenant key, version ‖ digest of the message before ‖ canonical message), 16 bytes.
+
+    The MAC is keyed BLAKE2b (RFC 7693), which is a quarter of the price of an HMAC. `key` has at most 64 bytes.
+    """
+    data = VERSION + before.ljust(DIGEST_BYTES, b"\0") + canonical(message)
+    return blake2b(data, key=key, digest_size=DIGEST_BYTES).digest()

@@ -58,6 +58,7 @@ async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity
     ref = Ref(request.tenant, "session", who.session)
     policy = who.policy
     context_tokens = policy.upstream.context_tokens or limits.context_tokens(call.model)
+    prompt_tokens = limits.prompt_tokens(call.model, call.reserve, policy.upstream.context_tokens)
     key = window.anchor_key(policy.key, policy.window, context_tokens)
     far = window.reach(policy.window, context_tokens)
 
@@ -85,12 +86,12 @@ async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity
         offset=reading.offset,
         pinned=reading.pinned,
     )
-    fixed = sum(tokens) + (preamble.tokens if preamble else 0) + counter.overhead(call.overhead, call.model)
+    fixed = counter.PRIMING_TOKENS + sum(tokens) + (preamble.tokens if preamble else 0) + counter.overhead(call.overhead, call.model)
     room = window.budget(
         policy.key,
         policy.window,
         context_tokens=context_tokens,
-        reserve=call.reserve or limits.default_reserve(context_tokens or 0),
+        reserve=context_tokens - prompt_tokens if context_tokens and prompt_tokens is not None else 0,
         fixed=fixed,
         ratio=_ratio(parent, call.model),
     )

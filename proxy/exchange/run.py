@@ -6,8 +6,6 @@ then, a stream from its first terminal event on.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from proxy.conversation.reply import Reply
 from proxy.dialects.contract import Call, Dialect, Reader
@@ -44,24 +42,26 @@ async def run(dialect: Dialect, request: Request, house: House, client: Client, 
     call = dialect.read(request.body)
     record.model, record.stream = call.model, call.stream
     who = identify(request.headers, request.path_session, call, house.policies)
-    async with house.turnstile.visit() as visit:
+    visit = house.turnstile.begin()
+    try:
         client.on_gone(lambda: house.turnstile.client_left(visit))
-        try:
-            if who is None:
-                await _stateless(request, house, client, record, ())
-            elif ignored(call, who.policy):
-                record.kind = "side"
-                record.session, record.policy = who.session, who.policy.name
-                await _stateless(request, house, client, record, ())
-            else:
-                await _stateful(dialect, request, call, who, house, client, record, visit)
-        except asyncio.CancelledError:
-            if visit.reason is None:
-                raise
-            visit.calm()
-            record.error = record.error or visit.reason.name.lower()
-            if visit.reason is Reason.STOPPING and not (client.gone or client.started):
-                raise Stopping("The proxy stopped before the reply was complete; send the request again.") from None
+        if who is None:
+            await _stateless(request, house, client, record, ())
+        elif ignored(call, who.policy):
+            record.kind = "side"
+            record.session, record.policy = who.session, who.policy.name
+            await _stateless(request, house, client, record, ())
+        else:
+            await _stateful(dialect, request, call, who, house, client, record, visit)
+    except asyncio.CancelledError:
+        if visit.reason is None:
+            raise
+        visit.calm()
+        record.error = record.error or visit.reason.name.lower()
+        if visit.reason is Reason.STOPPING and not (client.gone or client.started):
+            raise Stopping("The proxy stopped before the reply was complete; send the request again.") from None
+    finally:
+        house.turnstile.end(visit)
 
 
 async def _stateful(
@@ -77,51 +77,45 @@ async def _stateful(
     ref = Ref(request.tenant, "session", who.session)
     record.kind, record.session, record.policy = "session", who.session, who.policy.name
     tried = attempt(request.headers, request.body) if who.record else None
+    began: asyncio.Future[None] | None = None
     try:
-        async with _recognised(house, ref, tried, who, client, record) as answered:
-            if answered:
+        if tried is not None:
+            if tried.again and await _answer_again(house, ref, tried, who, client, record):
                 return
-            if who.record:
-                began = time.monotonic()
-                again = tried is not None and tried.again
-                await house.turnstile.enter(visit, ref, who.policy, retry=again)
-                record.queued_ms = _ms(began)
-            prepared = await assemble(dialect, request, call, who, house.store)
-            record.turn, record.history = prepared.turn, prepared.plan.history
-            record.kept, record.dropped, record.tokens = prepared.plan.kept, prepared.plan.dropped, prepared.plan.tokens
-            await _Conversation(dialect, request, house, client, record, visit, who, prepared, tried).hold()
+            began = house.retries.begin(ref, tried)
+        if who.record:
+            since = time.monotonic()
+            await house.turnstile.enter(visit, ref, who.policy, retry=tried is not None and tried.again)
+            record.queued_ms = _ms(since)
+        prepared = await assemble(dialect, request, call, who, house.store)
+        record.turn, record.history = prepared.turn, prepared.plan.history
+        record.kept, record.dropped, record.tokens = prepared.plan.kept, prepared.plan.dropped, prepared.plan.tokens
+        await _Conversation(dialect, request, house, client, record, visit, who, prepared, tried).hold()
     except StoreUnavailable as error:
         if who.policy.session.on_store_failure != "stateless" or error.retry is False:
             raise
         record.error = error.code
         marks = (("X-Session-Id", who.session), ("X-Session-Context", f'policy="{who.policy.name}", stateless'))
         await _stateless(request, house, client, record, marks)
-
-
-@asynccontextmanager
-async def _recognised(
-    house: House, ref: Ref, tried: Attempt | None, who: Identity, client: Client, record: ExchangeRecord
-) -> AsyncIterator[bool]:
-    """True if this was the same request again and has been answered by the recorded reply."""
-    if tried is None:
-        yield False
-        return
-    if tried.again:
-        try:
-            replay = await house.retries.recorded(ref, tried, who.policy.queue_timeout_s)
-        except TimeoutError:
-            raise QueueTimeout("The same request still runs; send it again later.", retry_after_s=1) from None
-        if replay is not None:
-            record.status, record.recorded = replay.status, "replayed"
-            if await client.send(replay.status, "", replay.headers, replay.body):
-                house.store.delivered(ref, tried.key)
-            yield True
-            return
-    done = house.retries.begin(ref, tried)
-    try:
-        yield False
     finally:
-        house.retries.end(ref, tried, done)
+        if tried is not None and began is not None:
+            house.retries.end(ref, tried, began)
+
+
+async def _answer_again(
+    house: House, ref: Ref, tried: Attempt, who: Identity, client: Client, record: ExchangeRecord
+) -> bool:
+    """True if this was the same request again and has been answered by the recorded reply."""
+    try:
+        replay = await house.retries.recorded(ref, tried, who.policy.queue_timeout_s)
+    except TimeoutError:
+        raise QueueTimeout("The same request still runs; send it again later.", retry_after_s=1) from None
+    if replay is None:
+        return False
+    record.status, record.recorded = replay.status, "replayed"
+    if await client.send(replay.status, "", replay.headers, replay.body):
+        house.store.delivered(ref, tried.key)
+    return True
 
 
 async def _stateless(

@@ -1,7 +1,7 @@
 """Whose data a request is about: the name of its proxy key, a keyed hash of its credential, a header, or one for all."""
 
-import hmac
-from hashlib import sha256
+from functools import lru_cache
+from hashlib import blake2b, sha256
 
 import msgspec
 from multidict import CIMultiDictProxy
@@ -25,6 +25,9 @@ class Tenants:
         self._mode = mode
         self._header = mode.partition(":")[2]
         self._secret = secret
+        # what is asked for on every request; remembered in memory only, for the busiest
+        self._hashed = lru_cache(maxsize=1024)(lambda key: self._keyed(b"tenant\0", key)[:16].hex())
+        self._tenant = lru_cache(maxsize=1024)(lambda name: Tenant(name, self._keyed(b"digest\0", name)))
         self._names = {sha256(key.encode()).digest(): name for name, key in api_keys}
 
     def admit(self, key: str | None) -> str | None:
@@ -44,7 +47,7 @@ class Tenants:
         name = self.admit(key)
         if name is None:
             name = self._named(key, headers)
-        return Tenant(name, hmac.digest(self._secret, b"digest\0" + name.encode(), "sha256"))
+        return self._tenant(name)
 
     def _named(self, key: str | None, headers: CIMultiDictProxy[str]) -> str:
         if self._mode == "shared":
@@ -56,4 +59,8 @@ class Tenants:
             return value
         if key is None:
             return "anonymous"
-        return hmac.digest(self._secret, b"tenant\0" + key.encode(errors="surrogateescape"), "sha256")[:16].hex()
+        return self._hashed(key)
+
+    def _keyed(self, what: bytes, value: str) -> bytes:
+        return blake2b(what + value.encode(errors="surrogateescape"), key=self._secret, digest_size=32).digest()
+

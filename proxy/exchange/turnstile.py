@@ -6,8 +6,6 @@ is being committed. Interrupting cancels its task; `Visit.reason` then says why.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from enum import Enum
 
 from proxy.errors import QueueTimeout, SessionBusy, Stopping
@@ -68,21 +66,20 @@ class Turnstile:
         self._visits: set[Visit] = set()
         self.stopping = False
 
-    @asynccontextmanager
-    async def visit(self) -> AsyncIterator[Visit]:
-        """Registers the running task as an exchange for as long as the block lasts. Raises Stopping."""
+    def begin(self) -> Visit:
+        """Registers the running task as an exchange, until `end`. Raises Stopping."""
         if self.stopping:
             raise Stopping("The proxy is stopping; send the request again.", retry_after_s=1)
         visit = Visit()
         self._visits.add(visit)
-        try:
-            yield visit
-        finally:
-            self._visits.discard(visit)
-            self.leave(visit)
+        return visit
+
+    def end(self, visit: Visit) -> None:
+        self._visits.discard(visit)
+        self.leave(visit)
 
     async def enter(self, visit: Visit, ref: Ref, policy: Policy, *, retry: bool) -> None:
-        """Takes the session for `visit`, until its block ends.
+        """Takes the session for `visit`, until it leaves or ends.
 
         A reply that is still being finished for a client who left is ended by a new request, but not by a `retry` of
         the same one. Raises SessionBusy (policy `reject`), QueueTimeout.

@@ -60,12 +60,13 @@ class Members:
         return b"".join((self.body[:start], value, self.body[end:]))
 
     def _span(self, name: str) -> tuple[int, int]:
-        """Where the value stands in a body without white space, or with a space after each comma and colon."""
+        """Where the value stands in a body without white space, or with a space after each comma and colon. The names
+        of such a body are ASCII, or its size would not have been the one that was expected."""
         size = len(self._values[name])
         colon, comma = (3, 3) if self._spaces else (2, 2)
         start = 2
         for other, raw in self._values.items():
-            start += len(other.encode()) + colon
+            start += len(other) + colon
             if other == name:
                 break
             start += len(raw) + comma

@@ -1,6 +1,8 @@
 """Requests that name no session, relayed untouched, both ways: bytes as they come, in bounded memory."""
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -8,7 +10,7 @@ from typing import Any, Final
 from aiohttp import web
 from multidict import CIMultiDict
 
-from proxy.errors import InvalidBody, UpstreamError
+from proxy.errors import UpstreamError
 from proxy.exchange.record import ExchangeRecord
 from proxy.upstream.contract import Download, Frame, Relaying, UpstreamSocket
 from proxy.upstream.headers import to_client
@@ -48,21 +50,15 @@ class Relay:
         """Sends the request on and its reply back; WebSockets too. `headers` are those that travel
         (`headers.to_upstream`), credentials exchanged. Fills in `status`, `upstream_ms`, `bytes_out` and `error`.
 
-        Raises UpstreamError while nothing was answered yet, InvalidBody if the client's body is not valid HTTP,
-        BadRequest for a target that is no path. A reply that breaks later is cut off for the client as well."""
+        Raises UpstreamError while nothing was answered yet, BadRequest for a target that is no path. A reply that
+        breaks later is cut off for the client as well."""
         if request.method == "GET" and "Upgrade" in request.headers:
             offered = _offered(request)
             # every protocol is taken here: of one that is not, aiohttp logs what was offered, which may hold an API key
             if web.WebSocketResponse(protocols=offered).can_prepare(request):
                 return await self._websocket(request, offered, target, headers, record)
-        upload = _Upload(request)
         started = time.perf_counter()
-        try:
-            reply = await self._upstream.download(request.method, target, headers, upload.body())
-        except UpstreamError:
-            if upload.failed:
-                raise InvalidBody("The body broke off; send it again.") from None
-            raise
+        reply = await self._upstream.download(request.method, target, headers, _upload(request))
         record.upstream_ms = (time.perf_counter() - started) * 1000
         return await _answer(request, reply, record, self._write_timeout_s)
 
@@ -78,16 +74,16 @@ class Relay:
         then the other is closed with the same code, or broken. A refusal is relayed as it came. A message of more
         than 32 MiB closes the socket with 1009."""
         started = time.perf_counter()
-        socket = await self._upstream.open_socket(target, headers, offered)
+        opened = await self._upstream.open_socket(target, headers, offered)
         record.upstream_ms = (time.perf_counter() - started) * 1000
-        if not isinstance(socket, UpstreamSocket):
-            return await _answer(request, socket, record, self._write_timeout_s)
+        if not isinstance(opened, UpstreamSocket):
+            return await _answer(request, opened, record, self._write_timeout_s)
         record.status = 101
         try:
-            client = await _accept(request, socket, offered)
-            await _both_ways(request, client, socket, record)
+            client = await _accept(request, opened, offered)
+            await _both_ways(request, client, opened, record)
         finally:
-            await socket.close()
+            await opened.close()
         return client
 
 
@@ -172,38 +168,21 @@ def cut(request: web.Request) -> None:
         return
     if request.version < (1, 1):
         # a reply to HTTP/1.0 may have no other end than that of the connection: only a reset tells it from a clean one
+        at_once = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         transport.abort()
     else:
         transport.close()
 
 
-class _Upload:
-    """The client's body on its way up."""
-
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-        self.failed = False
-        """The body broke off: the client's fault, not the upstream's."""
-
-    def body(self) -> bytes | AsyncIterator[bytes] | None:
-        if not self._request.body_exists:
-            return None
-        content = self._request.content
-        if content.is_eof() and "Content-Length" in self._request.headers:
-            return content.read_nowait()
-        return self._parts()
-
-    async def _parts(self) -> AsyncIterator[bytes]:
-        content = self._request.content
-        while True:
-            try:
-                part = await content.readany()
-            except web.RequestPayloadError:
-                self.failed = True
-                raise
-            if not part:
-                return
-            yield part
+def _upload(request: web.Request) -> bytes | AsyncIterator[bytes] | None:
+    """The client's body on its way up, with the framing that it came in."""
+    if not request.body_exists:
+        return None
+    content = request.content
+    if content.is_eof() and "Content-Length" in request.headers:
+        return content.read_nowait()
+    return content.iter_any()
 
 
 def _offered(request: web.Request) -> tuple[str, ...]:
@@ -212,9 +191,9 @@ def _offered(request: web.Request) -> tuple[str, ...]:
 
 
 async def _accept(
-    request: web.Request, socket: UpstreamSocket, offered: tuple[str, ...]
+    request: web.Request, behind: UpstreamSocket, offered: tuple[str, ...]
 ) -> "web.WebSocketResponse[bool]":
-    protocols = (socket.protocol,) if socket.protocol else ()
+    protocols = (behind.protocol,) if behind.protocol else ()
     client = web.WebSocketResponse(
         protocols=protocols,
         autoclose=False,
@@ -223,7 +202,7 @@ async def _accept(
         compress=False,
         max_msg_size=_MAX_MESSAGE_BYTES,
     )
-    for name, value in to_client(socket.headers).items():
+    for name, value in to_client(behind.headers).items():
         if not name.lower().startswith("sec-websocket-"):
             client.headers.add(name, value)
     relayed(client)
@@ -237,15 +216,15 @@ async def _accept(
 
 
 async def _both_ways(
-    request: web.Request, client: "web.WebSocketResponse[bool]", socket: UpstreamSocket, record: ExchangeRecord
+    request: web.Request, client: "web.WebSocketResponse[bool]", behind: UpstreamSocket, record: ExchangeRecord
 ) -> None:
     async def up() -> Frame:
         while (frame := _frame(*await client.receive())).kind != "close":
-            await socket.send(frame)
+            await behind.send(frame)
         return frame
 
     async def down() -> Frame:
-        while (frame := await socket.receive()).kind != "close":
+        while (frame := await behind.receive()).kind != "close":
             await _send(request, client, frame)
             record.bytes_out += len(frame.data)
         return frame
@@ -263,7 +242,7 @@ async def _both_ways(
         if isinstance(result, Exception) and not isinstance(result, UpstreamError | ConnectionError):
             raise result
     # each side is sent the close: the one that began it as the answer that it waits for
-    await asyncio.gather(_send(request, client, last), socket.send(last), return_exceptions=True)
+    await asyncio.gather(_send(request, client, last), behind.send(last), return_exceptions=True)
 
 
 def _frame(kind: web.WSMsgType, data: Any, extra: str | None) -> Frame:

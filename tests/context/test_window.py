@@ -284,6 +284,36 @@ def test_cut_inside_a_turn_reads_nothing_between_its_opening_and_its_kept_steps(
     assert history.reads == 25, "one read of the opening a request, once steps are dropped"
 
 
+def test_history_without_a_user_is_cut_before_an_assistant_message() -> None:
+    """There is no user's message to spare, so no lead stays; the first turn then starts where it was cut."""
+    history, room, head = History(), Budget("p", 30, 0.5, 0), ""
+    for _ in range(7):
+        _, found = history.cut(head, room, continues=True)
+        assert found.tokens <= 30
+        head = history.append(head, [message("assistant")], [10], found.anchor).id
+    assert found.anchor == Anchor("p", 3, 3)
+    _, found = history.cut(head, Budget("p", 5, 0.5, 0), continues=False)
+    assert found.anchor == Anchor("p", 7, 7)
+    for at in range(4):
+        first = message("tool", answers=f"c{at}") if at else message("user")
+        head = history.append(head, [first, message("assistant", calls=[f"c{at + 1}"])], [4, 6], found.anchor).id
+        _, found = history.cut(head, room, continues=True)
+        assert found.tokens <= 30
+        assert found.anchor.start == 7
+    assert found.anchor.resume > 7
+
+
+def test_turn_under_way_that_has_one_step_is_kept_whole_also_beyond_what_was_loaded() -> None:
+    history = History()
+    head = history.append("", [message("user")], [5], None).id
+    head = history.append(head, [message("assistant", calls=["c"])], [50], None).id
+    chain, found = history.cut(head, Budget("p", 20, 0.5, 0), continues=True, reach=1)
+    assert chain
+    assert len(chain.entries) == 1
+    assert (found.anchor, found.kept, found.tokens, len(found.entries)) == (Anchor("p", 0, 0), 2, 55, 2)
+    assert found.why == "to the turn under way, which has no steps to drop: 55 > 20 tokens"
+
+
 def test_anchor_of_another_key_is_not_inherited() -> None:
     history = History()
     head = plain(history, "", 20, (4, 6), Budget("p", 50, 0.5, 0))
@@ -307,6 +337,13 @@ def test_fresh_window_reads_back_no_further_than_it_needs() -> None:
             break
     assert found.anchor == Anchor("q", 1880, 1880)
     assert sum(asked) <= 2 * 120 + 64
+
+
+def test_fresh_window_by_turns_reads_back_until_it_has_them() -> None:
+    history = History()
+    head = plain(history, "", 60, (4, 6), Budget("p", None, 0.5, 0))
+    _, found = history.cut(head, Budget("q", None, 0.5, 40), continues=False, reach=1)
+    assert (found.anchor, found.kept) == (Anchor("q", 40, 40), 80)
 
 
 def test_anchor_at_a_result_is_made_anew() -> None:

@@ -35,22 +35,23 @@ class Hall:
         return asyncio.create_task(self._visit(name, mode, ref, retry, done)), done
 
     async def _visit(self, name: str, mode: Policy, ref: Ref, retry: bool, done: asyncio.Event) -> None:
-        async with self.turnstile.visit() as visit:
-            self.visits[name] = visit
-            try:
-                await self.turnstile.enter(visit, ref, mode, retry=retry)
-                self.events.append(f"{name} in")
-                self.inside[name].set()
-                visit.on_disconnect = "finish"
-                visit.asking()
-                await done.wait()
-                visit.calm()
-                self.events.append(f"{name} out")
-            except asyncio.CancelledError:
-                if visit.reason is None:
-                    raise
-                visit.calm()
-                self.events.append(f"{name} {visit.reason.name}")
+        visit = self.visits[name] = self.turnstile.begin()
+        try:
+            await self.turnstile.enter(visit, ref, mode, retry=retry)
+            self.events.append(f"{name} in")
+            self.inside[name].set()
+            visit.on_disconnect = "finish"
+            visit.asking()
+            await done.wait()
+            visit.calm()
+            self.events.append(f"{name} out")
+        except asyncio.CancelledError:
+            if visit.reason is None:
+                raise
+            visit.calm()
+            self.events.append(f"{name} {visit.reason.name}")
+        finally:
+            self.turnstile.end(visit)
 
 
 async def settled() -> None:
@@ -200,13 +201,14 @@ async def test_nothing_interrupts_a_commit() -> None:
     go_on = asyncio.Event()
 
     async def exchange() -> str:
-        async with turnstile.visit() as visit:
-            await turnstile.enter(visit, REF, policy(), retry=False)
-            visit.asking()
-            visit.calm()
-            committed.set()
-            await go_on.wait()
-            return "whole"
+        visit = turnstile.begin()
+        await turnstile.enter(visit, REF, policy(), retry=False)
+        visit.asking()
+        visit.calm()
+        committed.set()
+        await go_on.wait()
+        turnstile.end(visit)
+        return "whole"
 
     task = asyncio.create_task(exchange())
     await committed.wait()
@@ -220,5 +222,4 @@ async def test_when_stopping_nobody_gets_in() -> None:
     turnstile = Turnstile()
     turnstile.stop()
     with pytest.raises(Stopping):
-        async with turnstile.visit():
-            pass
+        turnstile.begin()

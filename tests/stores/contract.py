@@ -6,11 +6,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from proxy.conversation.entry import Anchor, Entry, Preamble, new_id
 from proxy.errors import StoreUnavailable
-from proxy.stores.contract import STICKY_MS, Append, Appended, Conflict, Record, Ref, RefInfo, Store
+from proxy.stores.contract import STICKY_MS, Appended, Conflict, Record, Ref, RefInfo, Store
 from tests.stores.making import REF, Clock, adding, entry, listed, replay, talk
 from tests.stores.model import Model, Step, compare, steps
 
@@ -222,7 +221,7 @@ class Laws:
         for reach in range(1, 170, 7):
             chain = await store.load(REF, key="", reach=reach)
             assert chain is not None
-            assert list(chain.entries) == line[-(-(-reach // 8)) :]
+            assert list(chain.entries) == line[-((reach + 7) // 8) :]
         for turn in range(22):
             at = min(turn, 20)
             expected = line[at - 1] if turn else None, line[at] if at < 20 else None

@@ -40,7 +40,7 @@ def entry(
 ) -> Entry:
     """A turn (or what `roles` says) that says `text` and answers it."""
     return grow(
-        id=id or new_id(),
+        id=new_id() if id is None else id,
         parent=parent,
         key=KEY,
         messages=[message(role, f"{role} {text}") for role in roles],

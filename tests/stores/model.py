@@ -1,4 +1,4 @@
-"""What a store should answer, in the plainest way: lists that are searched from end to end; and random steps for both."""
+"""What a store should answer, in the plainest way: lists searched from end to end; and random steps for both."""
 
 from collections.abc import Awaitable, Callable
 
@@ -85,7 +85,7 @@ _small = st.integers(0, 7)
 
 
 def _appending(
-    ref: Ref, at: int, moves: int, right: int, word: int, ttl: int | None, many: tuple[int, int, int, bool, bool]
+    *, ref: Ref, at: int, moves: int, right: int, word: int, ttl: int | None, many: tuple[int, int, int, bool, bool]
 ) -> Step:
     """Mostly the child of the head or of an old entry, mostly expecting the right head."""
     preamble_at, replay_at, anchor_at, whole, tool = many

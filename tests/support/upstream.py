@@ -221,7 +221,8 @@ class ScriptedUpstream:
         return f"http://{self.host}:{self.port}"
 
     async def until(self, true: Callable[["ScriptedUpstream"], bool], *, within_s: float = 10.0) -> None:
-        """Waits until something holds of this upstream; checked whenever a request or a connection comes or goes."""
+        """Waits until something holds of this upstream; checked whenever a connection, a request or a
+        part of a body comes, or a connection goes."""
         async with asyncio.timeout(within_s), self._changed:
             await self._changed.wait_for(lambda: true(self))
 
@@ -278,6 +279,7 @@ class ScriptedUpstream:
             digest.update(part)
             if self.keep_bodies:
                 parts.append(part)
+            await self._notify()
         request = Received(
             request.method, request.target, request.headers, raw, b"".join(parts), size, digest.hexdigest(), number
         )

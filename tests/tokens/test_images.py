@@ -21,6 +21,7 @@ MODELS = ["gpt-4o", "gpt-4o-mini", "gpt-4.1-mini", "o4-mini", "o1", "gpt-5", "gp
         ("o4-mini", 1024, 1024, "high", 1762),  # 1,024 patches
         ("o4-mini", 1800, 2400, "high", 2498),  # 1,452 patches
         # by its tables
+        ("gpt-4o", 4096, 1024, "high", 765),  # 2,048 by 512: 4 tiles
         ("gpt-4o", 512, 512, "auto", 255),
         ("gpt-4o", 513, 512, "auto", 425),
         ("gpt-4o", 1, 1, "high", 255),

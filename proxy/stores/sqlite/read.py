@@ -89,9 +89,7 @@ class Reader:
             self._db.execute("COMMIT")
 
     def load(self, ref: Ref, key: str, reach: int | None) -> Chain | None:
-        found = self._db.execute(
-            _HEAD, (key, reach is None, ref.tenant, ref.kind, ref.name, self._now_ms())
-        ).fetchone()
+        found = self._db.execute(_HEAD, (key, reach is None, ref.tenant, ref.kind, ref.name, self._now_ms())).fetchone()
         if found is None:
             return None
         n, whole, anchored, resume, branch, upto, tokens_upto, wire, tokens, run = found
@@ -172,9 +170,9 @@ class Reader:
 
     def _preamble(self, ref: int, entry: Entry) -> Preamble | None:
         id = entry.facts.preamble
-        found = id and self._db.execute(
-            "SELECT wire, tokens FROM preambles WHERE ref = ? AND id = ?", (ref, id)
-        ).fetchone()
+        found = (
+            id and self._db.execute("SELECT wire, tokens FROM preambles WHERE ref = ? AND id = ?", (ref, id)).fetchone()
+        )
         return Preamble(*found) if found else None
 
     def find_digests(self, ref: Ref, digests: Sequence[bytes]) -> dict[bytes, str]:
@@ -239,12 +237,14 @@ class Reader:
 
     def refs(self, tenant: str | None, name: str | None, after: Ref, most: int) -> list[RefInfo]:
         """The next `most` sessions behind `after`."""
+        # the plus keeps the statement on the index's order: it would sort what is left for each page
+        behind = "(r.tenant, r.kind, r.name) > (?2, ?3, ?4) AND +r.kind = 'session'"
+        if tenant is not None:
+            behind = "r.tenant = ?1 AND r.kind = 'session' AND r.name > ?4"
         found = self._db.execute(
             "SELECT r.tenant, r.name, h.id, h.turn, h.upto, h.tokens_upto, r.created, r.updated, r.expires"
-            " FROM refs r LEFT JOIN entries h ON h.n = r.head"
-            f" WHERE {'r.tenant = ?1 AND' if tenant is not None else ''} (r.tenant, r.kind, r.name) > (?2, ?3, ?4)"
-            # the plus keeps the statement on the index's order: it would sort what is left for each page
-            " AND +r.kind = 'session' AND (?5 IS NULL OR r.name = ?5) AND (r.expires IS NULL OR r.expires > ?6)"
+            f" FROM refs r LEFT JOIN entries h ON h.n = r.head WHERE {behind}"
+            " AND (?5 IS NULL OR r.name = ?5) AND (r.expires IS NULL OR r.expires > ?6)"
             " ORDER BY r.tenant, r.kind, r.name LIMIT ?7",
             (tenant, after.tenant, after.kind, after.name, name, self._now_ms(), most),
         ).fetchall()

@@ -232,9 +232,12 @@ class Transaction:
     def _parent(self, line: Line, id: str) -> tuple[int, int] | None:
         """The parent's branch and position; None if it is not on a branch of the ref."""
         key = key_of(id)
-        found = key and self._db.execute(
-            "SELECT branch, upto FROM entries WHERE id = ? AND ref = ? AND branch IS NOT NULL", (key, line.n)
-        ).fetchone()
+        found = (
+            key
+            and self._db.execute(
+                "SELECT branch, upto FROM entries WHERE id = ? AND ref = ? AND branch IS NOT NULL", (key, line.n)
+            ).fetchone()
+        )
         return found or None
 
     def _branch(self, line: Line, parent: tuple[int, int], n: int) -> int:

@@ -9,7 +9,7 @@ import sys
 from proxy.conversation.entry import Entry
 from proxy.errors import SettingsError, StoreUnavailable
 from proxy.stores.contract import Appended, Conflict, Ref
-from proxy.stores.sqlite import SqliteStore
+from proxy.stores.sqlite import SqliteStore, schema
 from tests.stores.making import adding, entry
 
 
@@ -62,11 +62,12 @@ async def open_only(path: str, go: str) -> None:
     await store.close()
 
 
-async def refused(path: str, user: str) -> None:
-    """Opens as another user; says why not."""
-    os.setuid(int(user))
+async def refused(path: str) -> None:
+    """Opens as a user without privileges; says why not."""
+    if os.getuid() == 0:
+        os.setuid(65534)
     try:
-        await SqliteStore(path).open()
+        schema.prepare(path)
     except SettingsError as error:
         say(str(error))
 
@@ -92,10 +93,12 @@ async def full(path: str, limit: str) -> None:
             await store.append(adding(ref, new))
         except StoreUnavailable:
             say("still full")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
     try:
         await store.ping()
     except StoreUnavailable:
         say("ping tells")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     chain = await store.load(ref, key="", reach=None)
     assert chain is not None
     assert list(chain.entries) == said

@@ -1,0 +1,24 @@
+"""The URL's scheme picks the store."""
+
+import pytest
+
+from proxy.errors import SettingsError
+from proxy.stores import FACTORIES, open_store
+from proxy.stores.memory import MemoryStore
+from proxy.stores.sqlite import SqliteStore
+
+
+def test_the_scheme_picks_the_store() -> None:
+    assert isinstance(open_store("memory:"), MemoryStore)
+    assert isinstance(open_store("sqlite:///remora.db"), SqliteStore)
+    assert isinstance(open_store("SQLite:///remora.db"), SqliteStore)
+
+
+@pytest.mark.parametrize("url", ["", "remora.db", "mysql://x", "sqlite", "/x/y", "C:\\remora.db"])
+def test_an_unknown_scheme_is_refused_in_one_line(url: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        open_store(url)
+    said = str(error.value)
+    assert repr(url) in said
+    assert all(f"{scheme}:" in said for scheme in FACTORIES)
+    assert "\n" not in said
