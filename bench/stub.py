@@ -59,7 +59,8 @@ def _event(delta: dict[str, object], finish: str | None) -> bytes:
         "system_fingerprint": "fp_bench",
         "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}],
     }
-    return b"data: " + json.dumps(event).encode() + b"\n\n"
+    # without spaces, as OpenAI, vLLM and llama.cpp write their events
+    return b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
 
 
 def _frame(data: bytes) -> bytes:

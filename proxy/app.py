@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from proxy.dialects import DIALECTS
+from proxy.dialects import DIALECTS, generates
 from proxy.echo import start_echo
 from proxy.errors import SettingsError
 from proxy.exchange.house import House
@@ -92,6 +92,7 @@ async def running(settings: Settings, policies: Policies) -> AsyncIterator[Runni
             relay=Relay(upstream),
             tenants=Tenants(settings.tenant, settings.api_keys, await store.secret()),
             dialects=DIALECTS,
+            generates=generates,
             log=log,
             upstream_api_key=settings.upstream_api_key,
             max_body_bytes=settings.max_body_bytes,

@@ -129,7 +129,7 @@ def _fold_function(call: dict[str, object], member: str, delta: dict[str, object
             held[key] = fold(held.get(key), value)
 
 
-_LAST = frozenset({"id", "type", "index", "format", "name", "role", "signature", "expires_at"})
+_LAST = frozenset({"id", "type", "index", "format", "name", "role", "signature", "thought_signature", "expires_at"})
 """Members of objects whose newest value counts where other strings are joined."""
 _GROWING = frozenset({"text", "thinking", "reasoning.text", "reasoning.summary"})
 """Types of list items that come in pieces."""

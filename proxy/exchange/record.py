@@ -12,7 +12,7 @@ class ExchangeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     path: str
     """Without the query, which may hold keys."""
     status: int = 0
-    kind: str = "pass"
+    kind: str
     """`pass`, `session` or `side` (a side call of a session, relayed stateless)."""
     session: str = ""
     tenant: str = ""

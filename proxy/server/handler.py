@@ -4,12 +4,11 @@ import asyncio
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 from multidict import CIMultiDict
 
-from proxy.dialects import generates
 from proxy.dialects.contract import Dialect
 from proxy.errors import BodyTooLarge, InvalidBody, ProxyError, UnsupportedDialect, UnsupportedEncoding
 from proxy.exchange.contract import Request
@@ -38,6 +37,7 @@ class Handler:
         relay: Relay,
         tenants: Tenants,
         dialects: Sequence[Dialect],
+        generates: Callable[[str, str], bool],
         log: Log,
         upstream_api_key: str,
         max_body_bytes: int,
@@ -47,6 +47,7 @@ class Handler:
         self._relay = relay
         self._tenants = tenants
         self._dialects = dialects
+        self._generates = generates
         self._log = log
         self._upstream_api_key = upstream_api_key
         self._max_body_bytes = max_body_bytes
@@ -55,7 +56,7 @@ class Handler:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers one request: relayed untouched if it names no session, else through an exchange."""
-        record = ExchangeRecord(at_ms=time.time_ns() // 1_000_000, method=request.method, path=request.path)
+        record = ExchangeRecord(at_ms=time.time_ns() // 1_000_000, method=request.method, path=request.path, kind="pass")
         began = time.monotonic()
         dialect = self._dialects[0]
         try:
@@ -72,7 +73,7 @@ class Handler:
             if spoken is not None and (named or policies.reads_members or FROM_HEADER in request.headers):
                 return await self._exchange(spoken, request, target, session, key, record)
             self._tenants.admit(key)
-            if named and generates(request.method, path):
+            if named and self._generates(request.method, path):
                 raise UnsupportedDialect(
                     "Sessions are spoken on Chat Completions (…/chat/completions); "
                     "send this request there, or without a session."

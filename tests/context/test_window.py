@@ -314,6 +314,25 @@ def test_turn_under_way_that_has_one_step_is_kept_whole_also_beyond_what_was_loa
     assert found.why == "to the turn under way, which has no steps to drop: 55 > 20 tokens"
 
 
+def test_turn_under_way_without_a_reply_is_kept_whole() -> None:
+    """Its user's message is all there is: no step of an earlier turn is taken for one of its own."""
+    history = History()
+    says = [message(role) for role in ("user", "assistant", "user", "assistant", "user")]
+    head = history.append("", says, [5, 5, 5, 5, 50], None).id
+    _, found = history.cut(head, Budget("p", 20, 0.5, 0), continues=True)
+    assert (found.anchor, found.kept, found.tokens) == (Anchor("p", 4, 4), 1, 50)
+
+
+def test_anchor_in_the_middle_of_a_turn_has_only_what_follows_it_as_opening() -> None:
+    """Two exchanges at once: what was appended behind the planned anchor went on with the turn before."""
+    history, room = History(), Budget("p", 40, 0.5, 0)
+    head = history.append("", [message("user"), message("assistant")], [5, 5], None).id
+    for _ in range(3):
+        head = history.append(head, [message("system"), message("assistant")], [5, 10], Anchor("p", 2, 2)).id
+    _, found = history.cut(head, room, continues=True)
+    assert (found.anchor, found.opened, found.tokens) == (Anchor("p", 2, 7), 3, 15)
+
+
 def test_anchor_of_another_key_is_not_inherited() -> None:
     history = History()
     head = plain(history, "", 20, (4, 6), Budget("p", 50, 0.5, 0))

@@ -123,6 +123,11 @@ def test_unknown_members_of_calls_are_kept() -> None:
     ) == [{"id": "a", "extra_content": signed, "function": {"name": "f", "arguments": "{}", "strict": True}}]
 
 
+def test_a_signature_that_is_sent_twice_is_one() -> None:
+    signed = {"extra_content": {"google": {"thought_signature": "abc"}}}
+    assert calls({"index": 0, "id": "a", **signed}, {"index": 0, **signed}) == [{"id": "a", **signed}]
+
+
 def test_odd_kinds_of_values_do_no_harm() -> None:
     odd: list[object] = [None, 5, "x", [1], {"a": []}]
     for value in odd:

@@ -21,7 +21,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def record(number: int) -> ExchangeRecord:
-    return ExchangeRecord(at_ms=number, method="POST", path="/v1")
+    return ExchangeRecord(at_ms=number, method="POST", path="/v1", kind="pass")
 
 
 async def test_every_record_is_a_line_in_order(pipe: tuple[int, int]) -> None:

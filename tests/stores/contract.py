@@ -621,14 +621,25 @@ class Laws:
         clock.seconds += 10**9
         assert await store.expire(9) == 0
 
-    async def test_each_append_sets_the_time_anew(self, store: Store, clock: Clock) -> None:
+    @pytest.mark.parametrize("times", [(60, 7200, 10), (None, 60), (100_000, None, 60), (7200, 100_000, 60)])
+    async def test_each_append_sets_the_time_anew(
+        self, store: Store, clock: Clock, times: tuple[int | None, ...]
+    ) -> None:
         last: Entry | None = None
-        for ttl in (60, 7200, 10, None, 100_000, 60):
+        for ttl in times:
             last = entry(last)
             assert await store.append(adding(REF, last, ttl_s=ttl)) == Appended()
             clock.seconds += (ttl or 10**8) - 1
             assert await store.load(REF, key="", reach=1) is not None
         clock.seconds += 1
+        assert await store.load(REF, key="", reach=1) is None
+        assert await store.expire(9) == 1
+
+    async def test_a_shorter_time_counts_at_once(self, store: Store, clock: Clock) -> None:
+        (first,) = await talk(store, 1, ttl_s=100_000)
+        (second,) = await talk(store, 1, after=first, ttl_s=100_000)
+        await talk(store, 1, after=second, ttl_s=60)
+        clock.seconds += 60
         assert await store.load(REF, key="", reach=1) is None
         assert await store.expire(9) == 1
 

@@ -8,7 +8,7 @@ from proxy.conversation.entry import Anchor, Entry, Preamble
 from proxy.stores.contract import STICKY_MS, Append, Appended, Conflict, Ref, Replay, Store
 from tests.stores.making import Clock, entry, listed, replay
 
-REFS = [Ref(tenant, "session", name) for tenant in ("a", "b") for name in ("x", "y")]
+REFS = [Ref(tenant, "session", name) for tenant in ("a", "b") for name in ("x", "y")][:3]
 PREAMBLES = [None, Preamble(b"", 0), Preamble(b'{"role":"system"}', 4)]
 KEYS = ["k1", "k2"]
 
@@ -246,5 +246,6 @@ steps: st.SearchStrategy[list[Step]] = st.lists(
         st.builds(_delivering, _refs, st.sampled_from(KEYS)),
         st.just(compare),
     ),
-    max_size=30,
+    min_size=12,
+    max_size=40,
 )

@@ -48,7 +48,7 @@ async def passing(
     here = Passing("127.0.0.1", 0)
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        record = ExchangeRecord(at_ms=0, method=request.method, path=request.path)
+        record = ExchangeRecord(at_ms=0, method=request.method, path=request.path, kind="pass")
         try:
             headers = to_upstream(request.headers, frozenset({"x-session-id"}))
             return await relay.relay(request, target=request.raw_path, headers=headers, record=record)

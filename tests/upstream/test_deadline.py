@@ -31,11 +31,23 @@ async def test_time_that_is_over_is_told_from_a_cancellation() -> None:
 
 
 async def test_a_cancellation_that_comes_with_the_end_of_the_time_wins() -> None:
+    made: list[Deadline] = []
     hit: list[bool] = []
-    waiting = asyncio.ensure_future(bounded(0, hit=hit))
+
+    async def wait() -> None:
+        made.append(Deadline(asyncio.get_running_loop(), 60))
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            hit.append(made[0].hit())
+            raise
+        finally:
+            made[0].end()
+
+    waiting = asyncio.ensure_future(wait())
     await asyncio.sleep(0)
+    made[0]._cancel()
     waiting.cancel()
-    asyncio.get_running_loop().call_soon(waiting.cancel)
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert hit == [False]

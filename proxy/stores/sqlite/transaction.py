@@ -29,7 +29,6 @@ class Line(msgspec.Struct, gc=False):
     preamble_id: bytes
     anchor: tuple[str, int] | None
     whole: bool
-    expires: int | None
     hour: int | None
     replay: str
     """The key of the head's replay if it is not sticky, "" for none."""
@@ -70,7 +69,6 @@ class Transaction:
         if (
             line is None
             or line.head is None
-            or (line.expires is not None and line.expires <= self._now)
             or not append.moves
             or append.expected != line.head_id
             or entry.parent != line.head_id
@@ -95,7 +93,6 @@ class Transaction:
             line.preamble_id,
             line.anchor,
             line.whole,
-            expires,
             line.hour,
             replay.key if replay and not replay.sticky else "",
         )
@@ -173,7 +170,6 @@ class Transaction:
             preamble_id or b"",
             None if anchor is None else (anchor, resume),
             bool(whole),
-            expires,
             hour,
             key or "",
         )
@@ -197,7 +193,7 @@ class Transaction:
         hour = None if expires is None else expires // HOUR_MS
         if line is None:
             line = self._new(append.ref)
-        line.expires, line.hour = expires, hour
+        line.hour = hour
         if append.whole and not line.whole:
             line.whole = True
             self._db.execute(
@@ -227,7 +223,7 @@ class Transaction:
             "INSERT INTO refs (tenant, kind, name, whole, created, updated) VALUES (?, ?, ?, 0, ?, ?)",
             (ref.tenant, ref.kind, ref.name, self._now, self._now),
         ).lastrowid
-        return Line(n or 0, None, "", 0, None, b"", None, False, None, None, "")
+        return Line(n or 0, None, "", 0, None, b"", None, False, None, "")
 
     def _parent(self, line: Line, id: str) -> tuple[int, int] | None:
         """The parent's branch and position; None if it is not on a branch of the ref."""

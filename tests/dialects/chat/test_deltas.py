@@ -315,6 +315,11 @@ def test_an_error_is_named_without_its_content() -> None:
         assert reader.reply().error == named
 
 
+def test_finish_reason_error_is_an_error() -> None:
+    for read in (streamed({"content": "x"}, finish="error"), plain({"content": "x"}, "error")):
+        assert (read.error, read.whole, read.finish) == ("error", False, "error")
+
+
 def test_bare_error_event_is_an_error() -> None:
     reader = CHAT.reader(asked(), stream=True)
     assert reader.feed(b'event: error\ndata: {"message":"m","type":"overloaded_error"}\n\n') == b""
