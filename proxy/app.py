@@ -1,6 +1,7 @@
 """The only joiner: settings -> store, upstream, policies, dialects -> the two listeners; and their orderly end."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -29,6 +30,8 @@ from proxy.upstream.client import UpstreamClient
 
 SWEEP_EVERY_S = 5.0
 KEEP_ALIVE_S = 75.0
+GC_THRESHOLD = 20_000
+"""Objects made between two collections: cycles are rare here, and a look for them costs more than they do."""
 LINE_AT_MOST = 16_384
 """Bytes of a request line or a header line."""
 
@@ -54,6 +57,10 @@ async def serve(settings: Settings, policies: Policies) -> int:
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         loop.add_signal_handler(signal.SIGINT, stop.set)
         loop.add_signal_handler(signal.SIGHUP, _reload, here.house, settings)
+        # what was made so far stays: the collector need not look at it again and again, nor run for each few requests
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 20, 50)
         await stop.wait()
         say("stopping: running exchanges may end")
     return 0

@@ -8,20 +8,19 @@ from proxy.conversation.reply import Reply
 from proxy.dialects.contract import Dialect
 from proxy.errors import SessionConflict
 from proxy.exchange.assemble import Prepared, count
-from proxy.exchange.contract import Request
+from proxy.exchange.contract import Marks, Request
 from proxy.exchange.house import House
 from proxy.exchange.retry import Attempt
 from proxy.stores.contract import Append, Conflict, Replay
+from proxy.upstream.contract import UpstreamReply
 
 PARALLEL_TRIES = 1000
 """How often a parallel exchange may find that the session has moved again before it gives up."""
 
-_REPLAYED = frozenset({"content-type", "x-session-id", "x-session-turn", "x-session-context"})
-
 _json = msgspec.json.Encoder().encode
 
-Sent = tuple[int, tuple[tuple[str, str], ...], bytes]
-"""(status, headers, body) of the reply as the client gets it."""
+Sent = tuple[UpstreamReply, Marks, bytes]
+"""The reply as the client gets it: its head, the headers beside it, the whole body."""
 
 
 async def commit(
@@ -46,10 +45,11 @@ async def commit(
     policy = prepared.policy
     replay = None
     if tried is not None and sent is not None:
-        status, headers, body = sent
+        reply, marks, body = sent
         # of the upstream's headers only what the body needs: others may hold cookies
-        kept = tuple((str(name), value) for name, value in headers if name.lower() in _REPLAYED)
-        replay = Replay(tried.key, tried.request, tried.sticky, status, kept, body, entry.id)
+        kind = reply.headers.getall("Content-Type", [])
+        headers = (*(("Content-Type", value) for value in kind), *marks)
+        replay = Replay(tried.key, tried.request, tried.sticky, reply.status, headers, body, entry.id)
     parallel = policy.session.concurrency == "parallel"
     expected = prepared.head
     for _ in range(PARALLEL_TRIES if parallel else 1):

@@ -1,12 +1,15 @@
 """What an exchange needs of the two who talk through it: the request as it came, and the client to answer."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
-Headers = Iterable[tuple[str, str]]
+Headers = CIMultiDictProxy[str]
+Marks = tuple[tuple[str, str], ...]
+"""Headers that the proxy adds: name and value."""
+NO_HEADERS: Headers = CIMultiDictProxy(CIMultiDict())
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -43,10 +46,11 @@ class Client(Protocol):
     def on_gone(self, callback: Callable[[], None]) -> None:
         """Calls back once when the client hangs up; at once if it has."""
 
-    async def send(self, status: int, reason: str, headers: Headers, body: bytes) -> bool:
-        """A whole reply. True if all of it was handed to the connection."""
+    async def send(self, status: int, reason: str, headers: Headers, marks: Marks, body: bytes) -> bool:
+        """A whole reply: `headers` as the upstream sent them, of which those travel that may, and `marks` beside them.
+        True if all of it was handed to the connection."""
 
-    async def start(self, status: int, reason: str, headers: Headers) -> None:
+    async def start(self, status: int, reason: str, headers: Headers, marks: Marks) -> None:
         """The head of a reply whose body follows by `write`."""
 
     async def write(self, data: bytes) -> None:

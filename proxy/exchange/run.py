@@ -18,8 +18,8 @@ from proxy.errors import (
     UpstreamError,
 )
 from proxy.exchange.assemble import Prepared, assemble
-from proxy.exchange.commit import commit, commit_failed
-from proxy.exchange.contract import Client, Request
+from proxy.exchange.commit import Sent, commit, commit_failed
+from proxy.exchange.contract import NO_HEADERS, Client, Marks, Request
 from proxy.exchange.decoded import decoded
 from proxy.exchange.house import House
 from proxy.exchange.identify import Identity, identify, ignored
@@ -113,7 +113,7 @@ async def _answer_again(
     if replay is None:
         return False
     record.status, record.recorded = replay.status, "replayed"
-    if await client.send(replay.status, "", replay.headers, replay.body):
+    if await client.send(replay.status, "", NO_HEADERS, replay.headers, replay.body):
         house.store.delivered(ref, tried.key)
     return True
 
@@ -123,12 +123,12 @@ async def _stateless(
     house: House,
     client: Client,
     record: ExchangeRecord,
-    marks: tuple[tuple[str, str], ...],
+    marks: Marks,
 ) -> None:
     """Relays the request as it came, and the reply as it comes."""
     reply = await _ask(request, request.body, house, record)
     try:
-        await client.start(reply.status, reply.reason, (*reply.headers.items(), *marks))
+        await client.start(reply.status, reply.reason, reply.headers, marks)
         try:
             while chunk := await reply.read():
                 record.bytes_out += len(chunk)
@@ -206,7 +206,7 @@ class _Conversation:
     async def _relay_refusal(self, reply: UpstreamReply) -> None:
         """An error of the upstream goes to the client as it is; nothing is recorded."""
         marks = (("X-Session-Id", self.who.session),)
-        await self.client.start(reply.status, reply.reason, (*reply.headers.items(), *marks))
+        await self.client.start(reply.status, reply.reason, reply.headers, marks)
         try:
             while chunk := await reply.read():
                 self.record.bytes_out += len(chunk)
@@ -230,20 +230,20 @@ class _Conversation:
         body = reader.release()
         answer = reader.reply()
         recorded = answer.whole and answer.message is not None
-        headers = self._headers(reply, recorded=recorded)
+        marks = self._marks(recorded=recorded)
         self.record.bytes_out = len(body)
         if recorded:
-            await self._commit(answer, "whole", (reply.status, headers, body))
+            await self._commit(answer, "whole", sent=(reply, marks, body))
         elif answer.error:
             await self._keep_failed(answer, answer.error)
         self.house.turnstile.leave(self.visit)
-        if await self.client.send(reply.status, reply.reason, headers, body):
+        if await self.client.send(reply.status, reply.reason, reply.headers, marks, body):
             self._delivered()
 
     async def _relay_stream(self, reply: UpstreamReply, reader: Reader) -> None:
         client, record = self.client, self.record
-        headers = self._headers(reply, recorded=True)
-        await client.start(reply.status, reply.reason, headers)
+        marks = self._marks(recorded=True)
+        await client.start(reply.status, reply.reason, reply.headers, marks)
         sent: list[bytes] = []
         broken: UpstreamError | None = None
         ended = False
@@ -273,7 +273,7 @@ class _Conversation:
         held = reader.release()
         if answer.whole and answer.message is not None:
             try:
-                await self._commit(answer, "whole", (reply.status, headers, b"".join([*sent, held])))
+                await self._commit(answer, "whole", sent=(reply, marks, b"".join([*sent, held])))
             except ProxyError as error:
                 record.error = error.code
                 await client.write(self.dialect.error_event(error))
@@ -316,7 +316,7 @@ class _Conversation:
         try:
             if self.who.record and not discard and answer is not None:
                 if answer.message is not None and not answer.error:
-                    await self._commit(answer, "partial", None)
+                    await self._commit(answer, "partial")
                 else:
                     await self._keep_failed(answer, reason.name.lower())
         except ProxyError as error:
@@ -325,7 +325,7 @@ class _Conversation:
         if not self.client.gone and self.client.started:
             self.client.break_off()
 
-    async def _commit(self, answer: Reply, state: str, replay: tuple[int, tuple[tuple[str, str], ...], bytes] | None) -> None:
+    async def _commit(self, answer: Reply, state: str, sent: Sent | None = None) -> None:
         """Raises SessionConflict, StoreUnavailable; both say that a retry would pay again."""
         record = self.record
         record.finish, record.prompt_tokens = answer.finish, answer.prompt_tokens
@@ -333,7 +333,7 @@ class _Conversation:
         if not self.who.record:
             return
         try:
-            await commit(self.dialect, self.request, self.house, self.prepared, answer, state, self.tried, replay)
+            await commit(self.dialect, self.request, self.house, self.prepared, answer, state, self.tried, sent)
         except SessionConflict as error:
             record.error = error.code
             await self._keep_failed(answer, error.code)
@@ -358,8 +358,8 @@ class _Conversation:
         if self.tried is not None and self.record.recorded == "whole":
             self.house.store.delivered(self.prepared.ref, self.tried.key)
 
-    def _headers(self, reply: UpstreamReply, *, recorded: bool) -> tuple[tuple[str, str], ...]:
-        marks = [("X-Session-Id", self.who.session), ("X-Session-Context", self.prepared.context_header)]
+    def _marks(self, *, recorded: bool) -> Marks:
+        session, context = ("X-Session-Id", self.who.session), ("X-Session-Context", self.prepared.context_header)
         if recorded and self.who.record:
-            marks.insert(1, ("X-Session-Turn", str(self.prepared.turn)))
-        return (*reply.headers.items(), *marks)
+            return session, ("X-Session-Turn", str(self.prepared.turn)), context
+        return session, context

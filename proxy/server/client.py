@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.exchange.contract import Headers
+from proxy.exchange.contract import Headers, Marks
 from proxy.server.passthrough import cut, relayed
 from proxy.upstream.headers import to_client
 
@@ -41,18 +40,17 @@ class HttpClient:
             if self._callback is not None:
                 self._callback()
 
-    async def send(self, status: int, reason: str, headers: Headers, body: bytes) -> bool:
-        kept = to_client(CIMultiDictProxy(CIMultiDict(headers)))
+    async def send(self, status: int, reason: str, headers: Headers, marks: Marks, body: bytes) -> bool:
+        kept = to_client(headers)
         kept.popall("Content-Length", None)
+        kept.extend(marks)
         response = web.Response(status=status, reason=reason or None, headers=kept, body=body)
-        relayed(response)
         return await self._begin(response) and await self._guarded(response.write_eof())
 
-    async def start(self, status: int, reason: str, headers: Headers) -> None:
-        kept = to_client(CIMultiDictProxy(CIMultiDict(headers)))
-        response = web.StreamResponse(status=status, reason=reason or None, headers=kept)
-        relayed(response)
-        await self._begin(response)
+    async def start(self, status: int, reason: str, headers: Headers, marks: Marks) -> None:
+        kept = to_client(headers)
+        kept.extend(marks)
+        await self._begin(web.StreamResponse(status=status, reason=reason or None, headers=kept))
 
     async def write(self, data: bytes) -> None:
         if data and not self._gone and self.response is not None:
@@ -66,6 +64,7 @@ class HttpClient:
 
     async def _begin(self, response: web.StreamResponse) -> bool:
         self.response = response
+        relayed(response)
         if self._gone:
             return False
         try:

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from proxy.dialects.contract import Dialect
 from proxy.errors import BodyTooLarge, InvalidBody, ProxyError, UnsupportedDialect, UnsupportedEncoding
-from proxy.exchange.contract import Request
+from proxy.exchange.contract import NO_HEADERS, Marks, Request
 from proxy.exchange.house import House
 from proxy.exchange.identify import FROM_HEADER, split_target
 from proxy.exchange.record import ExchangeRecord
@@ -171,7 +171,7 @@ class Handler:
         if client.started:
             client.break_off()
             return
-        await client.send(error.status, "", error_headers(error), dialect.error(error))
+        await client.send(error.status, "", NO_HEADERS, error_headers(error), dialect.error(error))
 
     async def _body(self, request: web.Request) -> bytes:
         """The whole body, decoded. Raises BodyTooLarge, UnsupportedEncoding, InvalidBody."""
@@ -197,13 +197,13 @@ class Handler:
         return b"".join(chunks)
 
 
-def error_headers(error: ProxyError) -> list[tuple[str, str]]:
+def error_headers(error: ProxyError) -> Marks:
     headers = [("Content-Type", "application/json"), ("X-Remora-Error", error.code)]
     if error.retry_after_s is not None:
         headers.append(("Retry-After", str(error.retry_after_s)))
     if error.retry is not None:
         headers.append(("x-should-retry", "true" if error.retry else "false"))
-    return headers
+    return tuple(headers)
 
 
 def error_reply(dialect: Dialect, error: ProxyError) -> web.Response:
