@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -101,6 +100,7 @@ async def running(settings: Settings, policies: Policies) -> AsyncIterator[Runni
             dialects=DIALECTS,
             generates=generates,
             log=log,
+            say=say,
             upstream_api_key=settings.upstream_api_key,
             max_body_bytes=settings.max_body_bytes,
             write_timeout_s=settings.idle_timeout_s,
@@ -133,7 +133,8 @@ async def _listen(
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        raise SettingsError(f"{flag} {_host(address)}: {os.strerror(error.errno or 0)}; choose another address") from None
+        why = (error.strerror or str(error)).lower()
+        raise SettingsError(f"{flag} {_host(address)}: {why}; choose another address") from None
     bound: tuple[str, int] = runner.addresses[0][:2]
     return bound
 

@@ -352,8 +352,6 @@ def _last_step(line: _Line, lower: int) -> Generator[Read, Sequence[Entry], int 
         entry = line.entries[line.at(position - 1)]
         for shape in reversed(entry.facts.shapes):
             position -= 1
-            if position < lower:
-                return None
             if shape.role == "assistant":
-                return position
+                return position if position >= lower else None
     return None

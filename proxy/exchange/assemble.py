@@ -5,9 +5,9 @@ from collections.abc import Generator, Sequence
 
 import msgspec
 
+from proxy.context import window
 from proxy.context.compose import compose
 from proxy.context.contract import Context, Cut, Own, Plan, Read
-from proxy.context import window
 from proxy.conversation import turn
 from proxy.conversation.entry import Chain, Entry, Preamble
 from proxy.conversation.message import Message, Shape, shape
@@ -86,7 +86,12 @@ async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity
         offset=reading.offset,
         pinned=reading.pinned,
     )
-    fixed = counter.PRIMING_TOKENS + sum(tokens) + (preamble.tokens if preamble else 0) + counter.overhead(call.overhead, call.model)
+    fixed = (
+        counter.PRIMING_TOKENS
+        + sum(tokens)
+        + (preamble.tokens if preamble else 0)
+        + counter.overhead(call.overhead, call.model)
+    )
     room = window.budget(
         policy.key,
         policy.window,
@@ -252,9 +257,7 @@ def _ratio(parent: Entry | None, model: str) -> float:
     return counter.ratio(facts.estimated, facts.reported) if facts.model == model else 1.0
 
 
-async def _answered(
-    steps: Generator[Read, Sequence[Entry], Cut], store: Store, ref: Ref, parent: Entry | None
-) -> Cut:
+async def _answered(steps: Generator[Read, Sequence[Entry], Cut], store: Store, ref: Ref, parent: Entry | None) -> Cut:
     try:
         need = next(steps)
         while True:

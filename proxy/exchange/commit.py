@@ -41,7 +41,9 @@ async def commit(
     message = dialect.settle(answer.message, tool_turn=_tool_turn(prepared.new))
     messages = (*prepared.new, message)
     tokens = (*prepared.tokens, *await count((message,), prepared.call.model))
-    entry = _entry(request, dialect, prepared, prepared.parent, messages, tokens, answer, state, answer.finish, new_id())
+    entry = _entry(
+        request, dialect, prepared, prepared.parent, messages, tokens, answer, state, answer.finish, new_id()
+    )
     policy = prepared.policy
     replay = None
     if tried is not None and sent is not None:

@@ -128,7 +128,9 @@ def ignored(call: Call, policy: Policy) -> bool:
 def _matches(call: Call, rule: Ignore) -> bool:
     if rule.member:
         value = member(call, rule.member)
-        if value is None or (rule.equals is not None and (value != rule.equals or type(value) is not type(rule.equals))):
+        if value is None or (
+            rule.equals is not None and (value != rule.equals or type(value) is not type(rule.equals))
+        ):
             return False
     if rule.starts_with:
         first = call.messages[0].text if call.messages else ""

@@ -50,7 +50,9 @@ Lookup = FindDigests | ReadStored
 Reconcile = Generator[Lookup, "dict[bytes, str] | Stored", Reading]
 
 
-def reconcile(messages: Sequence[Message], head: Entry | None, *, once_whole: bool, history: str, key: bytes) -> Reconcile:
+def reconcile(
+    messages: Sequence[Message], head: Entry | None, *, once_whole: bool, history: str, key: bytes
+) -> Reconcile:
     """Reads `messages` (preamble and prefill aside) against a session whose newest entry is `head`.
 
     `once_whole`: a whole history was matched in this session before. `history`: the policy's reading, `auto`, `delta`

@@ -38,7 +38,9 @@ def attempt(headers: CIMultiDictProxy[str], body: bytes) -> Attempt | None:
         return None
     request = blake2b(body, digest_size=16).digest()
     if idempotency is not None:
-        return Attempt("k:" + sha256(idempotency.encode(errors="surrogateescape")).hexdigest()[:32], request, True, True)
+        return Attempt(
+            "k:" + sha256(idempotency.encode(errors="surrogateescape")).hexdigest()[:32], request, True, True
+        )
     return Attempt("b:" + request.hex(), request, False, count != "0")
 
 

@@ -1,4 +1,4 @@
-"""One request, first byte to last: identify -> admit -> load -> plan -> write -> send -> relay and read along -> append.
+"""One request, first byte to last: identify, admit, load, plan, write, send, relay and read along, append.
 
 The rule of this file: what the client sees of the end of a reply, it sees after the append. A plain reply is held until
 then, a stream from its first terminal event on.
@@ -344,7 +344,7 @@ class _Conversation:
         record.recorded = state
 
     async def _keep_failed(self, answer: Reply, code: str) -> None:
-        """For `sessions show`. That a failed exchange cannot be kept is no reason for a second failure: it is logged."""
+        """For `sessions show`. That a failed exchange cannot be kept is no second failure: it is logged."""
         self.record.error = code
         if not self.who.record:
             return

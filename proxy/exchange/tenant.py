@@ -1,4 +1,4 @@
-"""Whose data a request is about: the name of its proxy key, a keyed hash of its credential, a header, or one for all."""
+"""Whose data a request is about: its proxy key's name, a keyed hash of its credential, a header, or one for all."""
 
 from functools import lru_cache
 from hashlib import blake2b, sha256
@@ -55,7 +55,9 @@ class Tenants:
         if self._header:
             value = headers.get(self._header, "")
             if not (0 < len(value) <= TENANT_LENGTH and value.isascii() and value.isprintable()):
-                raise InvalidHeader(f"Send the tenant in the {self._header} header: 1 to 256 printable ASCII characters.")
+                raise InvalidHeader(
+                    f"Send the tenant in the {self._header} header: 1 to 256 printable ASCII characters."
+                )
             return value
         if key is None:
             return "anonymous"
@@ -63,4 +65,3 @@ class Tenants:
 
     def _keyed(self, what: bytes, value: str) -> bytes:
         return blake2b(what + value.encode(errors="surrogateescape"), key=self._secret, digest_size=32).digest()
-

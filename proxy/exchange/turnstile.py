@@ -96,7 +96,7 @@ class Turnstile:
             holder.interrupt(Reason.SUPERSEDED)
         elif mode == "reject" and not retry:
             raise SessionBusy(
-                "Another request on this session is running; wait for its end, or set concurrency = \"queue\"."
+                'Another request on this session is running; wait for its end, or set concurrency = "queue".'
             )
         queue = self._queues.setdefault(ref, deque())
         if len(queue) >= QUEUE_AT_MOST:

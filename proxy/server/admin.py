@@ -14,11 +14,11 @@ class Admin:
     def __init__(self, house: House) -> None:
         self._house = house
 
-    async def healthz(self, request: web.Request) -> web.Response:
+    async def healthz(self, _: web.Request) -> web.Response:
         """200 while the process runs."""
         return web.json_response({"status": "ok"})
 
-    async def readyz(self, request: web.Request) -> web.Response:
+    async def readyz(self, _: web.Request) -> web.Response:
         """200 while requests can be served; 503 with the reason while it stops or the store does not answer."""
         if self._house.turnstile.stopping:
             return web.json_response({"status": "stopping"}, status=503)

@@ -1,7 +1,6 @@
 """web.Request -> pass-through, or exchange.run -> web.StreamResponse."""
 
 import asyncio
-import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -39,6 +38,7 @@ class Handler:
         dialects: Sequence[Dialect],
         generates: Callable[[str, str], bool],
         log: Log,
+        say: Callable[[str], None],
         upstream_api_key: str,
         max_body_bytes: int,
         write_timeout_s: float,
@@ -49,6 +49,7 @@ class Handler:
         self._dialects = dialects
         self._generates = generates
         self._log = log
+        self._say = say
         self._upstream_api_key = upstream_api_key
         self._max_body_bytes = max_body_bytes
         self._write_timeout_s = write_timeout_s
@@ -56,7 +57,9 @@ class Handler:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers one request: relayed untouched if it names no session, else through an exchange."""
-        record = ExchangeRecord(at_ms=time.time_ns() // 1_000_000, method=request.method, path=request.path, kind="pass")
+        record = ExchangeRecord(
+            at_ms=time.time_ns() // 1_000_000, method=request.method, path=request.path, kind="pass"
+        )
         began = time.monotonic()
         dialect = self._dialects[0]
         try:
@@ -160,7 +163,7 @@ class Handler:
         except Exception as error:  # noqa: BLE001 - a bug here must not leave the client without an answer
             # where and what kind, but not the error's text: it may quote content
             places = "".join(traceback.format_tb(error.__traceback__))
-            print(f"internal error: {type(error).__name__}\n{places}", file=sys.stderr, flush=True)
+            self._say(f"internal error: {type(error).__name__}\n{places}")
             record.status, record.error = 500, "internal_error"
             await self._answer(dialect, client, ProxyError("The proxy failed inside; its log says where."))
         finally:
@@ -187,7 +190,7 @@ class Handler:
         inflate = Inflate(encoding, limit)
         chunks: list[bytes] = []
         try:
-            async for chunk in request.content.iter_any():
+            while chunk := await request.content.readany():
                 chunks.append(inflate.feed(chunk))
             inflate.end()
         except TooMuch:

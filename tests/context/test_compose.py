@@ -212,6 +212,16 @@ def test_result_that_was_recorded_late_is_left_out_with_its_call() -> None:
     assert talk.ask(message("user", "e")) == ["user:c", "assistant:d", "user:e"]
 
 
+def test_late_result_in_the_opening_of_a_long_turn_is_left_out_with_its_call() -> None:
+    talk = Talk(Budget("p", 60, 0.7, 0))
+    talk.say(message("user", "a"), reply=message("assistant", "b", calls=["late"]))
+    talk.say(message("user", "c"), message("tool", "late", answers="late"), reply=message("assistant", calls=["c0"]))
+    for at in range(5):
+        told = talk.say(message("tool", f"{at}", answers=f"c{at}"), reply=message("assistant", calls=[f"c{at + 1}"]))
+    assert talk.cut.opening
+    assert told == ["user:c", "assistant:", "tool:4"]
+
+
 def test_legacy_function_results_belong_to_the_call_before_them() -> None:
     """All calls of one function have one id."""
     talk = Talk()

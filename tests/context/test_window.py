@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.context.contract import Budget, Cut, Window
+from proxy.context.contract import Budget, Cut, Read, Window
 from proxy.context.window import REACH_SPARE_TOKENS, anchor_key, budget, cut, only_from, reach
-from proxy.conversation.entry import Anchor
+from proxy.conversation.entry import Anchor, Chain
 from proxy.conversation.message import Message
 from proxy.errors import SessionConflict
 from tests.context.history import History, kept_positions, message
@@ -361,8 +361,9 @@ def test_fresh_window_reads_back_no_further_than_it_needs() -> None:
 def test_fresh_window_by_turns_reads_back_until_it_has_them() -> None:
     history = History()
     head = plain(history, "", 60, (4, 6), Budget("p", None, 0.5, 0))
-    _, found = history.cut(head, Budget("q", None, 0.5, 40), continues=False, reach=1)
-    assert (found.anchor, found.kept) == (Anchor("q", 40, 40), 80)
+    for turns in range(1, 61):
+        _, found = history.cut(head, Budget("q", None, 0.5, turns), continues=False, reach=1)
+        assert (found.anchor.start, found.kept) == (120 - 2 * turns, 2 * turns)
 
 
 def test_anchor_at_a_result_is_made_anew() -> None:
@@ -375,20 +376,23 @@ def test_anchor_at_a_result_is_made_anew() -> None:
     assert found.anchor == Anchor("p", 0, 0)
 
 
-@pytest.mark.parametrize(("first", "limit"), [(0, 100), (12, 30)])
-def test_history_that_is_erased_meanwhile_ends_the_exchange(first: int, limit: int) -> None:
+@pytest.mark.parametrize(
+    ("inherited", "loaded", "need"),
+    [
+        (None, 2, Read(0, 14)),
+        (Anchor("p", 12, 15), 2, Read(12, 13)),
+        (Anchor("p", 10, 13), 1, Read(13, 16)),
+        (Anchor("p", 10, 10), 1, Read(10, 16)),
+    ],
+)
+def test_history_that_is_erased_meanwhile_ends_the_exchange(inherited: Anchor | None, loaded: int, need: Read) -> None:
     """Neither a window with a hole nor one without the user's message is made of what is left."""
     history = History()
-    head = plain(history, "", 8, (4, 6), Budget("p", None, 0.5, 0))
-    inherited = Anchor("q", first, first + 3 if first else 0)
+    head = plain(history, "", 8, (4, 6), Budget("x", None, 0.5, 0))
     head = history.append(head, [message("user"), message("assistant")], [4, 6], inherited).id
-    chain = history.load(head, key="q" if first else "x", reach=10)
-    assert chain
-    steps = cut(chain, Budget("q", limit, 0.5, 0), continues=False)
-    if first:
-        only_head = type(chain)(chain.head, chain.entries[-1:], None, head, whole=False)
-        steps = cut(only_head, Budget("q", limit, 0.5, 0), continues=False)
-    next(steps)
+    entries = history.chain(head)[-loaded:]
+    steps = cut(Chain(entries[-1], entries, None, head, whole=False), Budget("p", 90, 0.5, 0), continues=False)
+    assert next(steps) == need
     with pytest.raises(SessionConflict):
         steps.send(())
 

@@ -1,3 +1,5 @@
+"""The product between a scripted model and a client."""
+
 from collections.abc import AsyncIterator
 from pathlib import Path
 

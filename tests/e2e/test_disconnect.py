@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from proxy.stores.contract import Ref
 from tests.support.app import Remora, remora, said, sent
-from tests.support.upstream import Script, ScriptedUpstream, Wait, chunk, head, sse
+from tests.support.upstream import Reset, Script, ScriptedUpstream, Step, Wait, chunk, head, sse
 
 
 def delta(text: str) -> dict[str, object]:
@@ -39,7 +40,7 @@ async def hang_up_after_one(proxy: Remora, session: str = "s") -> None:
 
 async def no_visits(proxy: Remora) -> None:
     async with asyncio.timeout(10):
-        while proxy.here.house.turnstile.running:
+        while proxy.here.house.turnstile.running:  # noqa: ASYNC110 - the product has no event for it, and needs none
             await asyncio.sleep(0.01)
 
 
@@ -96,10 +97,8 @@ async def test_a_plain_reply_is_finished_for_nobody(proxy: Remora, upstream: Scr
 async def test_a_stream_that_breaks_breaks_for_the_client_and_is_not_recorded(
     proxy: Remora, upstream: ScriptedUpstream
 ) -> None:
-    broken = [head(200, [("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")])]
+    broken: list[Step] = [head(200, [("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")])]
     broken += [chunk(b"data: " + json.dumps(delta("one")).encode() + b"\n\n")]
-    from tests.support.upstream import Reset
-
     upstream.queue.append(Script([*broken, Reset()]))
     with pytest.raises(Exception, match=r"(?i)payload|closed|reset|disconnected"):
         await proxy.chat("s", "count", stream=True)
@@ -111,7 +110,7 @@ async def test_a_stream_that_breaks_breaks_for_the_client_and_is_not_recorded(
     assert b"one" in failed[0].entry.wire
 
 
-async def only_ref(proxy: Remora):  # type: ignore[no-untyped-def]  # noqa: ANN201
+async def only_ref(proxy: Remora) -> Ref:
     refs = [info.ref async for info in proxy.here.house.store.list()]
     assert len(refs) == 1
     return refs[0]

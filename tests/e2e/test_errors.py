@@ -65,7 +65,7 @@ async def test_a_body_over_the_limit_is_refused_also_when_it_comes_compressed(
 
 
 @pytest.mark.parametrize(("encoding", "packed"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-async def test_compressed_bodies_are_read(proxy: Remora, upstream: ScriptedUpstream, encoding: str, packed) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def test_compressed_bodies_are_read(proxy: Remora, upstream: ScriptedUpstream, encoding: str, packed) -> None:  # type: ignore[no-untyped-def]
     body = json.dumps({"messages": [said("user", "hello")]}).encode()
     await proxy.post("/v1/chat/completions", packed(body), {**S, "Content-Encoding": encoding})
     assert sent(upstream.requests[0]) == [("user", "hello")]

@@ -9,7 +9,13 @@ from tests.support.upstream import ScriptedUpstream
 
 async def stored(proxy: Remora) -> int:
     """Messages stored, over all branches."""
-    return sum([record.entry.count async for info in proxy.here.house.store.list() async for record in proxy.here.house.store.records(info.ref)])
+    return sum(
+        [
+            record.entry.count
+            async for info in proxy.here.house.store.list()
+            async for record in proxy.here.house.store.records(info.ref)
+        ]
+    )
 
 
 async def grown(proxy: Remora, turns: int, session: str = "s") -> list[Json]:
@@ -35,7 +41,12 @@ async def test_a_history_sent_in_full_travels_unchanged_and_is_recorded_once(
 
 async def test_the_small_changes_of_sdks_are_no_change(proxy: Remora, upstream: ScriptedUpstream) -> None:
     line = await grown(proxy, 2)
-    line[1] = {"role": "assistant", "content": [{"type": "text", "text": line[1]["content"]}], "refusal": None, "annotations": []}
+    line[1] = {
+        "role": "assistant",
+        "content": [{"type": "text", "text": line[1]["content"]}],
+        "refusal": None,
+        "annotations": [],
+    }
     answer = await proxy.chat("s", *line, "u3")
     assert answer.headers["X-Session-Turn"] == "3"
     assert await stored(proxy) == 6
@@ -99,7 +110,7 @@ async def test_a_whole_history_is_bounded_by_the_window_with_the_clients_own_byt
         odd = [{**message, "odd": 1.0} for message in line]
         answer = await proxy.chat("s", *odd, "u6")
         assert upstream.requests[-1].json()["messages"] == [*odd[6:], said("user", "u6")]
-        assert 'kept=4, dropped=6' in answer.headers["X-Session-Context"]
+        assert "kept=4, dropped=6" in answer.headers["X-Session-Context"]
 
 
 async def test_a_whole_historys_preamble_is_what_it_sent(proxy: Remora, upstream: ScriptedUpstream) -> None:

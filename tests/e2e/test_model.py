@@ -67,7 +67,9 @@ class Account:
 text = st.sampled_from(["a", "b"])
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["delta", "delta", "whole", "truncated", "edited", "regenerated", "from", "retried", "foreign"]),
+        st.sampled_from(
+            ["delta", "delta", "whole", "truncated", "edited", "regenerated", "from", "retried", "foreign"]
+        ),
         st.integers(0, 20),
         st.integers(0, 20),
         text,

@@ -162,7 +162,10 @@ async def test_policies_are_named_or_matched(upstream: ScriptedUpstream, tmp_pat
     (folder / "short.toml").write_text("[window]\nmax_turns = 1\n")
     (folder / "small.toml").write_text('[match]\nmodels = ["small-*"]\n')
     async with remora(upstream.url, tmp_path) as proxy:
-        assert 'policy="short"' in (await proxy.chat("s", "x", headers={"X-Session-Policy": "short"})).headers["X-Session-Context"]
+        assert (
+            'policy="short"'
+            in (await proxy.chat("s", "x", headers={"X-Session-Policy": "short"})).headers["X-Session-Context"]
+        )
         assert 'policy="small"' in (await proxy.chat("s", "x", model="small-1")).headers["X-Session-Context"]
         assert 'policy="default"' in (await proxy.chat("s", "x")).headers["X-Session-Context"]
         refused = await proxy.chat("s", "x", headers={"X-Session-Policy": "nope"})

@@ -1,13 +1,12 @@
 """The same request again: the recorded reply, and no second turn."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_disconnect import hang_up_after_one, no_visits, paused
-from tests.support.app import Remora, remora, sent
-from tests.support.upstream import ScriptedUpstream, Wait, chunk, head, model, plain, Script
+from tests.e2e.test_disconnect import no_visits
+from tests.support.app import Remora, sent
+from tests.support.upstream import Script, ScriptedUpstream, Wait, model, plain
 
 FIRST = {"x-stainless-retry-count": "0"}
 AGAIN = {"x-stainless-retry-count": "1"}
@@ -42,7 +41,7 @@ async def test_a_retry_while_the_first_still_runs_waits_for_it(upstream: Scripte
     go_on = asyncio.Event()
     answer = model("slow")
 
-    def slow(request):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def slow(request):  # type: ignore[no-untyped-def]
         return Script([Wait(go_on), *answer(request).steps])
 
     upstream.replies = slow

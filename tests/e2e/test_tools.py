@@ -30,8 +30,16 @@ def calls(*ids: str) -> Script:
 def streamed_calls(*ids: str) -> Script:
     deltas: list[Json] = [{"role": "assistant", "content": None}]
     for index, id in enumerate(ids):
-        deltas.append({"tool_calls": [{"index": index, "id": id, "type": "function", "function": {"name": "look", "arguments": ""}}]})
-        deltas += [{"tool_calls": [{"index": index, "function": {"arguments": part}}]} for part in ('{"at"', ": 1", ".0}")]
+        deltas.append(
+            {
+                "tool_calls": [
+                    {"index": index, "id": id, "type": "function", "function": {"name": "look", "arguments": ""}}
+                ]
+            }
+        )
+        deltas += [
+            {"tool_calls": [{"index": index, "function": {"arguments": part}}]} for part in ('{"at"', ": 1", ".0}")
+        ]
     events: list[Any] = [{"id": "c", "choices": [{"index": 0, "delta": d, "finish_reason": None}]} for d in deltas]
     return sse([*events, {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}])
 
@@ -68,7 +76,17 @@ async def test_a_call_that_the_user_walks_past_is_answered_until_its_result_come
     await proxy.chat("s", "more")
     assert upstream.requests[-1].json()["messages"][2]["content"] == stand_in
     await proxy.chat("s", result("a", "late"), said("user", "now?"))
-    assert shape(upstream) == ["user", "assistant:a,b", "tool:a", "tool:b", "user", "assistant", "user", "assistant", "user"]
+    assert shape(upstream) == [
+        "user",
+        "assistant:a,b",
+        "tool:a",
+        "tool:b",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+    ]
     assert upstream.requests[-1].json()["messages"][2]["content"] == "late"
 
 
@@ -126,7 +144,9 @@ async def test_reasoning_is_sent_back_in_tool_turns_only(proxy: Remora, upstream
 
 
 async def test_what_is_replayed_is_the_valid_input_form(proxy: Remora, upstream: ScriptedUpstream) -> None:
-    upstream.queue.append(completion(content="hi", refusal=None, annotations=[], audio=None, tool_calls=None, function_call=None))
+    upstream.queue.append(
+        completion(content="hi", refusal=None, annotations=[], audio=None, tool_calls=None, function_call=None)
+    )
     await proxy.chat("s", "hello")
     await proxy.chat("s", "again")
     assert upstream.requests[-1].json()["messages"][1] == {"role": "assistant", "content": "hi"}

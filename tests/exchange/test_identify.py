@@ -10,7 +10,10 @@ from proxy.errors import InvalidHeader, InvalidSessionId
 from proxy.exchange.identify import identify, ignored, member, session_id, split_target
 from proxy.policy import Ignore, Policies, Policy, Session
 
-BODY = b'{"model": "m", "messages": [{"role": "user", "content": "  ### Task: x"}], "user": "u", "n": 1, "metadata": {"id": 7}}'
+BODY = (
+    b'{"model": "m", "messages": [{"role": "user", "content": "  ### Task: x"}], '
+    b'"user": "u", "n": 1, "metadata": {"id": 7}}'
+)
 CALL = CHAT.read(BODY)
 
 

@@ -100,7 +100,7 @@ def test_a_regenerated_reply_branches_before_the_last_turn(session: Session) -> 
 
 
 def test_an_edited_message_branches_after_the_longest_known_prefix(session: Session) -> None:
-    first = list(session.lines)[0]
+    first = next(iter(session.lines))
     edited = [*line(1), user("u2, but other"), assistant("a2"), user("u3")]
     assert session.read(edited) == Reading(whole=True, parent=first, known=2)
 
@@ -108,7 +108,7 @@ def test_an_edited_message_branches_after_the_longest_known_prefix(session: Sess
 def test_an_older_branch_resumes(session: Session) -> None:
     old = session.head
     assert old
-    session.append([user("other"), assistant("line")], parent=list(session.lines)[0])
+    session.append([user("other"), assistant("line")], parent=next(iter(session.lines)))
     assert session.read([*line(3), user("u4")]) == Reading(whole=True, parent=old.id, known=6)
 
 

@@ -1,13 +1,11 @@
 """Stateful chat over the whole product: real sockets, a real store, a scripted model."""
 
-import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.app import Remora, remora, said, sent
+from tests.support.app import Remora, remora, sent
 from tests.support.upstream import ScriptedUpstream, model, plain
 
 
@@ -41,7 +39,11 @@ async def test_streamed_and_plain_replies_are_recorded_alike(
     for n in range(1, 4):
         await proxy.chat("s", f"u{n}", stream=stream)
     assert sent(upstream.requests[2]) == [
-        ("user", "u1"), ("assistant", "reply 1"), ("user", "u2"), ("assistant", "reply 2"), ("user", "u3"),
+        ("user", "u1"),
+        ("assistant", "reply 1"),
+        ("user", "u2"),
+        ("assistant", "reply 2"),
+        ("user", "u3"),
     ]
 
 

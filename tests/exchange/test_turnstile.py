@@ -29,7 +29,9 @@ class Hall:
         self.visits: dict[str, Visit] = {}
         self.inside: dict[str, asyncio.Event] = {}
 
-    def start(self, name: str, mode: Policy, *, ref: Ref = REF, retry: bool = False) -> tuple["asyncio.Task[None]", asyncio.Event]:
+    def start(
+        self, name: str, mode: Policy, *, ref: Ref = REF, retry: bool = False
+    ) -> tuple["asyncio.Task[None]", asyncio.Event]:
         done = asyncio.Event()
         self.inside[name] = asyncio.Event()
         return asyncio.create_task(self._visit(name, mode, ref, retry, done)), done

@@ -45,7 +45,7 @@ async def test_a_first_turn_travels_as_the_clients_own_bytes(proxy: Remora, upst
 async def test_in_a_later_turn_only_the_history_member_changes(proxy: Remora, upstream: ScriptedUpstream) -> None:
     for _ in range(2):
         await exchange(proxy.host, proxy.port, raw(ODD, b"X-Session-Id: s"))
-    before, after = ODD[: ODD.index(b"[ {")], ODD[ODD.index(b" ,\"\\u006eew") :]
+    before, after = ODD[: ODD.index(b"[ {")], ODD[ODD.index(b' ,"\\u006eew') :]
     sent = upstream.requests[1].body
     own = b'{"role": "user", "content": "caf\\u00e9 \xc3\xa9", "odd": 1e2}'
     assert sent.startswith(before + b"[" + own + b",")
@@ -102,14 +102,22 @@ async def test_the_reply_is_the_upstreams_with_session_headers_beside_it(
     body = b'{"choices":[ {"index":0,"message":{"role":"assistant","content":"x"},"finish_reason":"stop"} ],"z":1.0}'
     headers = [("Content-Type", "application/json"), ("X-Odd", "a"), ("X-Odd", "b"), ("Connection", "keep-alive")]
     upstream.queue.append(plain(201, body, headers, reason="Made"))
-    reply = await exchange(proxy.host, proxy.port, raw(b'{"messages":[{"role":"user","content":"x"}]}', b"X-Session-Id: s"))
+    reply = await exchange(
+        proxy.host, proxy.port, raw(b'{"messages":[{"role":"user","content":"x"}]}', b"X-Session-Id: s")
+    )
     assert reply.line.startswith("HTTP/1.1 201 Made")
     assert reply.body == body
     names = [name.lower() for name, _ in reply.headers]
     assert [value for name, value in reply.headers if name.lower() == "x-odd"] == ["a", "b"]
     assert {"x-session-id", "x-session-turn", "x-session-context"} <= set(names)
     assert set(names) <= {
-        "content-type", "x-odd", "content-length", "connection", "x-session-id", "x-session-turn", "x-session-context",
+        "content-type",
+        "x-odd",
+        "content-length",
+        "connection",
+        "x-session-id",
+        "x-session-turn",
+        "x-session-context",
     }
 
 

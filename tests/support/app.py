@@ -54,7 +54,7 @@ class Answer(msgspec.Struct, frozen=True):
     headers: Any
     body: bytes
 
-    def json(self) -> Any:  # noqa: ANN401 - tests look into it freely
+    def json(self) -> Any:
         return json.loads(self.body)
 
     @property
@@ -71,7 +71,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def remora(upstream: str, folder: Path, policy: str = "", **settings: Any) -> AsyncIterator[Remora]:  # noqa: ANN401
+async def remora(upstream: str, folder: Path, policy: str = "", **settings: Any) -> AsyncIterator[Remora]:
     """`policy`: the text of default.toml. `settings`: members of Settings."""
     policies = folder / "policies"
     policies.mkdir(exist_ok=True)

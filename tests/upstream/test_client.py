@@ -288,7 +288,8 @@ async def test_a_host_that_does_not_exist_is_unreachable() -> None:
 async def test_a_kept_connection_whose_end_has_arrived_is_not_used() -> None:
     """Even if the event loop has not had the time to notice it: a POST could not be sent again."""
     listener = socket.create_server(("127.0.0.1", 0))
-    answered, closed = threading.Event(), threading.Event()
+    listener.settimeout(5)
+    answered, pause = threading.Event(), threading.Event()
     heads: list[bytes] = []
 
     def serve() -> None:
@@ -302,17 +303,15 @@ async def test_a_kept_connection_whose_end_has_arrived_is_not_used() -> None:
                 connection.sendall(head(200, [("Content-Length", "1")]) + b"x")
                 if n == 0:
                     answered.wait(10)
-        closed.set()
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    second_listening = threading.Event()
     try:
         async with opened(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
             assert await whole(await client.send("POST", "/", none(), b"{}")) == b"x"
             answered.set()
             # the loop is held here while the connection ends, so it cannot know; the kernel does
-            second_listening.wait(0.2)
+            pause.wait(0.2)
             reply = await client.send("POST", "/", none(), b"{}")
             assert await whole(reply) == b"x"
     finally:
@@ -391,11 +390,13 @@ async def test_a_body_that_idles_times_out_and_one_that_moves_does_not() -> None
 
 async def test_the_time_that_the_reader_takes_is_not_the_upstream_s() -> None:
     async with ScriptedUpstream() as upstream, opened(upstream.url, idle=0.1) as client:
-        upstream.queue.append(sse(["a", after(0.02), "b"], done=False))
+        upstream.queue.append(sse(["a", after(0.02), "b", after(0.04), "c"], done=False))
         reply = await client.send("POST", "/", none(), b"{}")
-        await reply.read()
+        got = b""
+        while b"b" not in got:
+            got += await reply.read()
         await after(0.35).event.wait()
-        assert await whole(reply) == b"data: b\n\n"
+        assert await whole(reply) == b"data: c\n\n"
 
 
 def dripping(kind: str) -> Script:
@@ -414,6 +415,17 @@ async def test_a_plain_body_that_comes_in_drips_times_out() -> None:
         reply = await client.send("POST", "/", none(), b"{}")
         with pytest.raises(UpstreamTimeout):
             await whole(reply)
+
+
+async def test_a_plain_body_that_was_whole_in_time_may_be_read_late() -> None:
+    async with ScriptedUpstream() as upstream, opened(upstream.url, first_byte=0.2) as client:
+        upstream.queue.append(Script([head(200, [("Content-Length", "4")]), b"ab", after(0.05), b"cd"]))
+        reply = await client.send("POST", "/", none(), b"{}")
+        got = b""
+        while len(got) < 4:
+            got += await reply.read()
+        await after(0.3).event.wait()
+        assert await reply.read() == b""
 
 
 async def test_a_stream_and_a_download_may_take_their_time() -> None:

@@ -96,9 +96,7 @@ def _renamed(wire: bytes, quirks: Quirks) -> tuple[str, bytes]:
 
 
 def _with_role(wire: bytes, role: str) -> bytes:
-    fields = _fields(wire)
-    raw = orjson.dumps(role)
-    return wire if bytes(fields["role"]) == raw else _encode({**fields, "role": msgspec.Raw(raw)})
+    return _encode({**_fields(wire), "role": msgspec.Raw(orjson.dumps(role))})
 
 
 def _merged(wires: Sequence[bytes]) -> bytes:

@@ -13,7 +13,7 @@ from openai import AsyncOpenAI, OpenAI
 MODEL = "gpt-4o"
 
 
-def user(text: str) -> Any:  # noqa: ANN401 - the SDK's parameters are dicts
+def user(text: str) -> Any:
     return {"role": "user", "content": text}
 
 
