@@ -77,7 +77,8 @@ def events(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     for block in data.split(b"\n\n"):
-        block = block.strip(b"\n")
+        if b"\n" in block:
+            block = block.strip(b"\n")
         if b"\n" not in block:
             if block.startswith(b"data:"):
                 value = block[6:] if block.startswith(b"data: ") else block[5:]

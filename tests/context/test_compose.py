@@ -222,6 +222,16 @@ def test_late_result_in_the_opening_of_a_long_turn_is_left_out_with_its_call() -
     assert told == ["user:c", "assistant:", "tool:4"]
 
 
+def test_result_is_left_out_where_nothing_is_kept() -> None:
+    """Nothing of the request is left then, which is allowed."""
+    talk = Talk()
+    talk.say(message("user", "a"), reply=message("assistant", "b", calls=["c"]))
+    chain = talk.history.load(talk.head, key="p", reach=None)
+    nothing = Cut(Anchor("p", 2, 2), 0, 2, 0, "")
+    context = compose(chain, nothing, own([message("tool", answers="c")]), stand_in)
+    assert context == Context((), repaired=True, unchanged=False)
+
+
 def test_legacy_function_results_belong_to_the_call_before_them() -> None:
     """All calls of one function have one id."""
     talk = Talk()

@@ -86,6 +86,7 @@ def test_calls_are_followed_across_entries() -> None:
     assert (root.loose, root.facts.open, root.facts.missed) == (False, ("c1", "c2"), ())
     some = append(root, message("tool", answers="c2"), message("assistant", calls=("c3",)))
     assert (some.loose, some.facts.open, some.facts.missed) == (True, ("c3",), ("c1",))
+    assert append(some, message("tool", answers="c3"), message("assistant")).facts.missed == ("c1",)
     late = append(some, message("tool", answers="c3"), message("tool", answers="c1"), message("assistant"))
     assert (late.loose, late.facts.open, late.facts.missed) == (True, (), ())
     assert not append(late, message("user"), message("assistant")).loose

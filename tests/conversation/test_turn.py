@@ -139,6 +139,9 @@ class TestRepair:
         told = mended(assistant("a", "f"), result("f", "1"), assistant("b", "f"), user(), result("f", "2"))
         assert told == "a 1 b 2 u"
 
+    def test_result_belongs_to_the_newest_call_before_it(self) -> None:
+        assert mended(assistant("a", "f"), user(), assistant("b", "f"), result("f")) == "a ?f u b =f"
+
     def test_order_of_results_is_the_clients(self) -> None:
         assert mended(assistant("a", "c1", "c2"), result("c2"), result("c1")) == "a =c2 =c1"
 

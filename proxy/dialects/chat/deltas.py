@@ -7,6 +7,7 @@ Only the first choice (index 0) is read. Of an unknown member of a delta strings
 import json
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -51,6 +52,31 @@ class Event(msgspec.Struct):
     x_groq: object = None
 
 
+class _TextDelta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    content: str
+    role: str | None = None
+    refusal: None = None
+
+
+class _TextChoice(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    delta: _TextDelta
+    index: Literal[0] = 0
+    logprobs: None = None
+    finish_reason: None = None
+    stop_reason: None = None
+
+
+class _TextEvent(msgspec.Struct, gc=False):
+    """What nearly every event of a stream is: a piece of text and nothing else that counts."""
+
+    choices: tuple[_TextChoice]
+    model: str = ""
+    usage: None = None
+    error: None = None
+    x_groq: None = None
+
+
+_text_event = msgspec.json.Decoder(_TextEvent).decode
 _body = msgspec.json.Decoder(_Body).decode
 _event = msgspec.json.Decoder(Event).decode
 _code = re.compile(r"[\w.:\- ]{1,64}").fullmatch
@@ -88,10 +114,22 @@ def from_body(body: bytes, call: Call) -> Reply:
 def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
     """The reply that these events make, which may stop anywhere: `ended` says whether this is where they end."""
     draft = Draft()
+    texts: list[str] = []
     for name, event in sse.events(data):
+        if not name:
+            try:
+                text = _text_event(event)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass  # it is another event, and is read as such
+            else:
+                texts.append(text.choices[0].delta.content)
+                draft.model = text.model or draft.model
+                continue
         if event.startswith(b"[DONE]"):
             break
+        draft.add_texts(texts)
         draft.add(name, event)
+    draft.add_texts(texts)
     message = None
     if draft.chosen and not draft.broken:
         fields = draft.fields()
@@ -121,6 +159,13 @@ class Draft:
         self._content = Parts()
         self._calls = Calls()
         self._others: dict[str, object] = {}
+
+    def add_texts(self, texts: list[str]) -> None:
+        """Takes pieces of text that were read from events which held nothing else; leaves the list empty."""
+        if texts:
+            self.chosen = True
+            self._content.add("".join(texts))
+            texts.clear()
 
     def add(self, name: bytes, data: bytes) -> None:
         event = read_event(data)

@@ -13,7 +13,8 @@ from proxy.framing import sse
 
 LIMIT_BYTES = 64 * 1024 * 1024
 
-_MAY_END = re.compile(rb'"finish_reason"(?!\s*:\s*(?:null|""))|\[DONE\]|"error"(?!\s*:\s*null)|event:\s*error').search
+_FINISH = b'"finish_reason"'
+_UNFINISHED = re.compile(rb'\s*:\s*(?:null|"")').match
 
 
 class PlainReader:
@@ -74,12 +75,15 @@ class StreamReader:
         if not whole:
             return b""
         if not self._terminal:
-            if not _suspect(whole):
+            if _goes_on(whole):
                 self._given += len(whole)
                 return whole
-            upto = 0
-            for frame in sse.frames(whole):
-                if _suspect(frame):
+            suspect = _suspect(whole)
+            # everything before the event that the suspect place is in may go
+            upto = whole.rfind(b"\n\n", 0, suspect)
+            upto = 0 if upto < 0 else upto + 2
+            for frame in sse.frames(whole[upto:]):
+                if not _goes_on(frame):
                     self._look(frame)
                     if self._terminal:
                         break
@@ -130,16 +134,31 @@ class StreamReader:
         return from_stream(data, self._call, ended=self.ended)
 
 
-def _suspect(events: bytes) -> bool:
-    """Something in these events may end the reply. The first line spares nearly every event the slower search."""
-    if (
-        events.count(b'"finish_reason"') == events.count(b'"finish_reason":null')
-        and b"[DONE]" not in events
-        and b'"error"' not in events
-        and b"event" not in events
-    ):
+def _goes_on(events: bytes) -> bool:
+    """Nothing in these events can end the reply. Searches for fixed bytes: this is what every relayed chunk costs."""
+    if b"[DONE]" in events or b'"error"' in events or b"event:" in events:
         return False
-    return _MAY_END(events) is not None
+    marks = events.count(_FINISH)
+    return (
+        not marks
+        or marks == events.count(b'"finish_reason":null')
+        or marks == events.count(b'"finish_reason": null')
+        or _finish(events) < 0
+    )
+
+
+def _suspect(events: bytes) -> int:
+    """The first place in these events that may end the reply; they do not go on."""
+    places = (events.find(b"[DONE]"), events.find(b'"error"'), events.find(b"event:"), _finish(events))
+    return min(at for at in places if at >= 0)
+
+
+def _finish(events: bytes) -> int:
+    """Where the first finish reason stands, -1 if there is none."""
+    at = events.find(_FINISH)
+    while at >= 0 and _UNFINISHED(events, at + len(_FINISH)):
+        at = events.find(_FINISH, at + 1)
+    return at
 
 
 def _within_limit(size: int) -> int:

@@ -3,6 +3,7 @@
 
 import sqlite3
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 
@@ -12,6 +13,7 @@ from proxy.conversation.entry import Chain, Entry, Preamble
 from proxy.errors import StoreUnavailable
 from proxy.stores.contract import STICKY_MS, Record, Ref, RefInfo, Replay, kept_from
 from proxy.stores.sqlite import schema
+from proxy.stores.sqlite.cache import Cache, Held
 from proxy.stores.sqlite.link import Link
 from proxy.stores.sqlite.rows import RUN, key_of, unpack, unpack_one
 from proxy.stores.sqlite.thread import Job
@@ -19,11 +21,13 @@ from proxy.stores.sqlite.thread import Job
 Read = Callable[["Reader"], object]
 
 DIGESTS_AT_ONCE = 64
+SPARE = 64
+"""Entries that may be held beyond twice a window, before the oldest are let go."""
 
 _REF = "r.tenant = ? AND r.kind = ? AND r.name = ? AND (r.expires IS NULL OR r.expires > ?)"
 
 _HEAD = f"""
-SELECT r.n, r.whole, r.anchor = ?1, r.resume, h.branch, h.upto, h.tokens_upto, p.wire, p.tokens, (
+SELECT r.n, r.head, r.whole, r.anchor = ?1, r.resume, h.branch, h.upto, h.tokens_upto, r.preamble, p.wire, p.tokens, (
     SELECT {RUN} FROM entries e
     WHERE e.ref = r.n AND e.branch = h.branch AND e.upto <= h.upto AND e.upto > CASE
         WHEN r.anchor = ?1 THEN min(r.resume, h.upto - 1)
@@ -31,6 +35,8 @@ SELECT r.n, r.whole, r.anchor = ?1, r.resume, h.branch, h.upto, h.tokens_upto, p
         ELSE h.upto - 1 END)
 FROM refs r JOIN entries h ON h.n = r.head LEFT JOIN preambles p ON p.n = r.preamble
 WHERE r.tenant = ?3 AND r.kind = ?4 AND r.name = ?5 AND (r.expires IS NULL OR r.expires > ?6)"""
+
+_STAND = f"SELECT r.n, r.head, r.whole, r.anchor = ?, r.resume, r.preamble FROM refs r WHERE {_REF}"
 
 _ENTRY = f"""
 SELECT r.n, r.whole, h.id, e.branch, e.upto, e.tokens_upto, e.row
@@ -49,19 +55,22 @@ WHERE e.ref = ?4 AND e.branch = line.branch AND e.upto > ?3 AND e.upto <= min(li
     line.top))"""
 
 _position = attrgetter("upto")
+_tokens = attrgetter("tokens_upto")
 _replay = msgspec.msgpack.Decoder(Replay).decode
 
 
 class Reader:
-    def __init__(self, link: Link, now_ms: Callable[[], int]) -> None:
+    def __init__(self, link: Link, now_ms: Callable[[], int], cache: Cache) -> None:
         self._link = link
         self._now_ms = now_ms
+        self._cache = cache
         self._db: sqlite3.Connection
+        self._seen: sqlite3.Connection | None = None
 
     def serve(self, jobs: list[Job[Read]]) -> tuple[list[Job[Read]], bool]:
         for job in jobs:
             try:
-                self._db = self._link.get()
+                self._connect()
                 if len(jobs) > 1:
                     self._begin()
                 job.answer = job.ask(self)
@@ -80,6 +89,13 @@ class Reader:
     def finish(self) -> None:
         self._link.drop()
 
+    def _connect(self) -> None:
+        self._db = self._link.get()
+        if self._db is not self._seen:
+            # perhaps another file: numbers may mean something else in it
+            self._cache.clear()
+            self._seen = self._db
+
     def _begin(self) -> None:
         if not self._db.in_transaction:
             self._db.execute("BEGIN")
@@ -89,10 +105,40 @@ class Reader:
             self._db.execute("COMMIT")
 
     def load(self, ref: Ref, key: str, reach: int | None) -> Chain | None:
+        held = self._cache.get(ref)
+        return (held and self._load_held(held, ref, key, reach)) or self._load(ref, key, reach)
+
+    def _load_held(self, held: Held, ref: Ref, key: str, reach: int | None) -> Chain | None:
+        """From what is held, if the ref still stands where that ends and it goes back far enough."""
+        found = self._db.execute(_STAND, (key, ref.tenant, ref.kind, ref.name, self._now_ms())).fetchone()
+        if found is None:
+            return None
+        n, head_n, whole, anchored, resume, preamble_n = found
+        if (n, head_n, preamble_n) != (held.n, held.head, held.preamble_n):
+            return None
+        entries, size = held.entries, held.size
+        head = entries[size - 1]
+        first = entries[0]
+        if anchored or reach is None:
+            low = resume if anchored else 0
+            start = bisect_right(entries, low, hi=size, key=_position)
+            known = first.first <= low
+        else:
+            border = head.tokens_upto - reach
+            start = bisect_right(entries, border, hi=size, key=_tokens)
+            known = first.tokens_upto - first.tokens <= border or not first.parent
+        if not known:
+            return None
+        kept = entries[min(start, size - 1) : size]
+        if len(kept) * 2 + SPARE < size:
+            self._cache.put(ref, n, head_n, kept.copy(), preamble_n, held.preamble)
+        return Chain(head=head, entries=tuple(kept), preamble=held.preamble, ref_head=head.id, whole=bool(whole))
+
+    def _load(self, ref: Ref, key: str, reach: int | None) -> Chain | None:
         found = self._db.execute(_HEAD, (key, reach is None, ref.tenant, ref.kind, ref.name, self._now_ms())).fetchone()
         if found is None:
             return None
-        n, whole, anchored, resume, branch, upto, tokens_upto, wire, tokens, run = found
+        n, head_n, whole, anchored, resume, branch, upto, tokens_upto, preamble_n, wire, tokens, run = found
         entries = unpack(run)
         entries.sort(key=_position)
         low = resume if anchored else 0
@@ -101,12 +147,13 @@ class Reader:
             if not self._db.in_transaction:
                 # more statements are needed, and they must all see the same
                 self._begin()
-                return self.load(ref, key, reach)
+                return self._load(ref, key, reach)
             if border:
                 low = self._border(n, branch, upto, tokens_upto - (reach or 0))
             entries = self._range(n, branch, upto, min(low, upto - 1), upto)
         head = entries[-1]
         preamble = None if wire is None else Preamble(wire, tokens)
+        self._cache.put(ref, n, head_n, entries, preamble_n, preamble)
         return Chain(head=head, entries=tuple(entries), preamble=preamble, ref_head=head.id, whole=bool(whole))
 
     def load_entry(self, ref: Ref, key: str, reach: int | None, entry: str) -> Chain | None:

@@ -90,15 +90,7 @@ def connect(path: str, *, synchronous: str = "full", create: bool = False) -> sq
 def prepare(path: str) -> bytes:
     """Makes the file if there is none, and brings it up to date; the store's secret. Any number of processes may do
     so at once. Raises SettingsError in one line."""
-    try:
-        # nobody but this user shall read conversations; SQLite gives its other two files the same rights
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    except OSError as error:
-        folder = Path(path).absolute().parent
-        if not folder.is_dir():
-            raise SettingsError(f"store: there is no folder {folder}; make it, or name another file") from None
-        why = f"cannot be written ({error.strerror}); set its rights"
-        raise SettingsError(f"store: {path} {why}, or name another file") from None
+    _make(path)
     deadline = time.monotonic() + BUSY_S
     while True:
         try:
@@ -112,6 +104,21 @@ def prepare(path: str) -> bytes:
             if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
                 raise SettingsError(f"store: {_meaning(error, path) or f'{path}: {error}'}") from error
             time.sleep(0.01)
+
+
+def _make(path: str) -> None:
+    """Nobody but this user shall read conversations; SQLite gives its two other files the same rights. A file that is
+    there is not touched: to close it here would undo the locks that SQLite holds on it in this process."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        folder = Path(path).absolute().parent
+        if not folder.is_dir():
+            raise SettingsError(f"store: there is no folder {folder}; make it, or name another file") from None
+        why = f"cannot be made ({error.strerror}); set the folder's rights"
+        raise SettingsError(f"store: {path} {why}, or name another file") from None
 
 
 def _migrate(connection: sqlite3.Connection, path: str) -> bytes:

@@ -12,6 +12,7 @@ from proxy.errors import SettingsError, StoreUnavailable
 from proxy.stores.contract import Append, Appended, Conflict, Record, Ref, RefInfo, Replay
 from proxy.stores.sqlite import schema
 from proxy.stores.sqlite.asks import Delivered, Erase, Expire, Ping, Write, adding
+from proxy.stores.sqlite.cache import Cache
 from proxy.stores.sqlite.checkpoint import Checkpointer
 from proxy.stores.sqlite.link import Link
 from proxy.stores.sqlite.read import Read, Reader
@@ -62,8 +63,9 @@ class SqliteStore:
         def failed() -> None:
             reads.stale = True
 
-        writer = Writer(writes, self._ms, wrote=checkpointer.wrote, failed=failed, purged=checkpointer.scrub)
-        reader = Reader(reads, self._ms)
+        cache = Cache()
+        writer = Writer(writes, self._ms, cache, wrote=checkpointer.wrote, failed=failed, purged=checkpointer.scrub)
+        reader = Reader(reads, self._ms, cache)
         self._opened = (
             secret,
             Worker("remora-store-write", writer.serve, writer.finish),

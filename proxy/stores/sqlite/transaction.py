@@ -9,6 +9,7 @@ import sqlite3
 
 import msgspec
 
+from proxy.conversation.entry import Entry, Preamble
 from proxy.stores.contract import STICKY_MS, Appended, Conflict, Ref
 from proxy.stores.sqlite.asks import Adding
 from proxy.stores.sqlite.rows import key_of
@@ -50,6 +51,8 @@ class Transaction:
         """About how many it puts into the log."""
         self.learnt: dict[Ref, Line | None] = {}
         """Where refs stand after it; None: there is no such ref any more."""
+        self.grown: list[tuple[Ref, int, int | None, int, Entry, int | None, Preamble | None]] = []
+        """(ref, its number, the head before, the new head, its entry, the preamble): what `Cache.grown` wants."""
         self.buried: list[int] = []
         """Refs that are unknown after it, whose rows are to be removed."""
         self._heads: list[tuple[int, int, int | None, int, int, bool, int | None, int]] = []
@@ -84,6 +87,7 @@ class Transaction:
         self._add_rows(adding, n, line.n, line.branch, line.whole)
         if line.replay:
             self._over.append((line.head, line.replay))
+        self.grown.append((append.ref, line.n, line.head, n, entry, line.preamble, append.preamble))
         self.learnt[append.ref] = Line(
             line.n,
             n,
@@ -141,7 +145,7 @@ class Transaction:
             run("INSERT INTO replays VALUES (?, ?, ?, ?, ?, ?)", self._replays)
             self._replays.clear()
         if self._over:
-            run("DELETE FROM replays WHERE n = ? AND key = ? AND NOT sticky", self._over)
+            run("DELETE FROM replays WHERE n = ? AND key = ?", self._over)
             self._over.clear()
 
     def _look(self, ref: Ref) -> Line | None:
@@ -205,6 +209,8 @@ class Transaction:
             branch = self._branch(line, parent, n) if parent else n
             if line.replay and line.head is not None:
                 self._over.append((line.head, line.replay))
+            before = line.head if entry.parent == line.head_id else None
+            self.grown.append((append.ref, line.n, before, n, entry, preamble, append.preamble))
             line.head, line.head_id, line.branch = n, entry.id, branch
             line.preamble, line.preamble_id, line.anchor = preamble, adding.preamble, adding.anchor
             line.replay = append.replay.key if append.replay and not append.replay.sticky else ""

@@ -14,6 +14,7 @@ from proxy.errors import StoreUnavailable
 from proxy.stores.contract import Ref
 from proxy.stores.sqlite import schema
 from proxy.stores.sqlite.asks import Adding, Delivered, Erase, Expire, Ping, Write
+from proxy.stores.sqlite.cache import Cache
 from proxy.stores.sqlite.link import Link
 from proxy.stores.sqlite.thread import Job
 from proxy.stores.sqlite.transaction import Line, Transaction
@@ -36,6 +37,7 @@ class Writer:
         self,
         link: Link,
         now_ms: Callable[[], int],
+        cache: Cache,
         *,
         wrote: Callable[[int], None],
         failed: Callable[[], None],
@@ -43,6 +45,7 @@ class Writer:
     ) -> None:
         self._link = link
         self._now_ms = now_ms
+        self._cache = cache
         self._wrote, self._failed, self._purged = wrote, failed, purged
         self._known: dict[Ref, Line] = {}
         self._purging: deque[_Purge] = deque()
@@ -133,6 +136,7 @@ class Writer:
         if failure:
             self._link.drop()
             self._known.clear()
+            self._cache.clear()
             self._failed()
         return failure or error
 
@@ -140,8 +144,11 @@ class Writer:
         for ref, line in transaction.learnt.items():
             if line is None:
                 self._known.pop(ref, None)
+                self._cache.drop(ref)
             else:
                 self._known[ref] = line
+        for grown in transaction.grown:
+            self._cache.grown(*grown)
         while len(self._known) > MOST_KNOWN:
             del self._known[next(iter(self._known))]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import StoreUnavailable
-from proxy.stores.contract import Appended
+from proxy.stores.contract import Appended, Conflict
 from proxy.stores.sqlite import SqliteStore, schema
 from proxy.stores.sqlite.link import Link
 from tests.stores.making import REF, adding, entry, talk
@@ -69,14 +69,20 @@ async def test_an_older_copy_in_its_place_is_taken_as_it_is(tmp_path: Path) -> N
     with closing(sqlite3.connect(path)) as live, closing(sqlite3.connect(copy)) as backup:
         live.backup(backup)
     said += await talk(store, 2, after=said[-1])
+    assert await store.load(REF, key="", reach=None) is not None
     put_away(path, ("-wal", "-shm"))
     copy.rename(path)
     with pytest.raises(StoreUnavailable):
         await store.append(adding(REF, entry(said[-1])))
+    other = SqliteStore(str(path))
+    await other.open()
+    anew = await talk(other, 2, after=said[1])  # their rows have the numbers that the lost ones had
+    await other.close()
     chain = await store.load(REF, key="", reach=None)
     assert chain is not None
-    assert list(chain.entries) == said[:2]
-    assert await store.append(adding(REF, entry(said[1], "on"))) == Appended()
+    assert list(chain.entries) == said[:2] + anew
+    assert await store.append(adding(REF, entry(said[-1]))) == Conflict(anew[-1].id)
+    assert await store.append(adding(REF, entry(anew[-1]))) == Appended()
     await store.close()
 
 

@@ -113,7 +113,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) ->
 
 def test_a_missing_folder_and_a_folder_are_refused(tmp_path: Path) -> None:
     assert f"no folder {tmp_path / 'no'}" in refusal(tmp_path / "no" / "remora.db")
-    assert "cannot be written" in refusal(tmp_path)
+    assert "cannot be opened" in refusal(tmp_path)
     assert "no folder" in refusal(tmp_path / "x" / "y" / "remora.db")
 
 
@@ -124,12 +124,17 @@ def test_missing_rights_are_refused() -> None:
         path = Path(folder, "remora.db")
         schema.prepare(str(path))
         Path(folder).chmod(0o555)
-        for target, mode in ((path, 0o600 if root else 0), (path, 0o444), (Path(folder, "new.db"), None)):
+        cases = (
+            (path, 0o600 if root else 0, "cannot be opened"),
+            (path, 0o444, "is read-only"),
+            (Path(folder, "new.db"), None, "cannot be made"),
+        )
+        for target, mode, why in cases:
             if mode is not None:
                 path.chmod(mode)
             out, error = child("refused", str(target)).communicate(timeout=50)
             assert error == ""
-            assert f"{target} cannot be written" in out
+            assert f"{target} {why}" in out
             assert out.count("\n") == 1
         Path(folder).chmod(0o755)
 
