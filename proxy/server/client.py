@@ -1,12 +1,12 @@
 """The client of an exchange, on an aiohttp connection."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from proxy.exchange.contract import Headers, Marks
 from proxy.server.passthrough import cut, relayed
+from proxy.server.patience import Patience
 from proxy.upstream.headers import to_client
 
 
@@ -15,7 +15,7 @@ class HttpClient:
 
     def __init__(self, request: web.Request, write_timeout_s: float) -> None:
         self._request = request
-        self._timeout_s = write_timeout_s
+        self._patience = Patience(request, write_timeout_s)
         self._callback: Callable[[], None] | None = None
         self._gone = False
         self.response: web.StreamResponse | None = None
@@ -59,6 +59,10 @@ class HttpClient:
     async def finish(self) -> bool:
         return self.response is not None and not self._gone and await self._guarded(self.response.write_eof())
 
+    def end(self) -> None:
+        """Nothing more will be written."""
+        self._patience.end()
+
     def break_off(self) -> None:
         cut(self._request)
 
@@ -74,13 +78,10 @@ class HttpClient:
         return not self._gone
 
     async def _guarded(self, step: Awaitable[None]) -> bool:
-        """Runs a write; False if the client has gone, or takes nothing for so long that it counts as gone."""
+        """Runs a write; False if the client has gone, or took nothing for so long that it was cut off."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            with self._patience:
                 await step
-        except TimeoutError:
-            self.break_off()
-            self.hang_up()
         except ConnectionError:
             self.hang_up()
         return not self._gone

@@ -167,6 +167,7 @@ class Handler:
             record.status, record.error = 500, "internal_error"
             await self._answer(dialect, client, ProxyError("The proxy failed inside; its log says where."))
         finally:
+            client.end()
             record.total_ms = round((time.monotonic() - began) * 1000, 3)
             self._log.exchange(record)
 

@@ -10,6 +10,8 @@ from proxy.stores.contract import Append, Appended, Ref, Replay, Store
 T = TypeVar("T")
 KEY = b"k" * 32
 REF = Ref("tenant", "session", "one")
+RULES = Preamble(b'{"role":"system","content":"be kind"}', 7)
+OTHER_RULES = Preamble(b'{"role":"system","content":"be brief"}', 6)
 
 
 class Clock:

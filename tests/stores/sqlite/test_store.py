@@ -16,8 +16,8 @@ from proxy.errors import SettingsError, StoreUnavailable
 from proxy.stores.contract import Appended, Ref
 from proxy.stores.sqlite import SqliteStore, from_url, thread
 from proxy.stores.sqlite import store as module
-from tests.stores.contract import RULES, Factory, Laws
-from tests.stores.making import REF, Clock, adding, entry, listed, replay, talk
+from tests.stores.contract import Factory, Laws
+from tests.stores.making import REF, RULES, Clock, adding, entry, listed, replay, talk
 
 ROOT = Path(__file__).parents[3]
 

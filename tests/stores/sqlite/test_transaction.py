@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from proxy.conversation.entry import Anchor, Entry
 from proxy.stores.contract import Appended, Conflict
 from proxy.stores.sqlite import SqliteStore
-from tests.stores.contract import EXAMPLES, RULES
-from tests.stores.making import REF, Clock, adding, entry, listed, replay, talk
+from tests.stores.contract import EXAMPLES
+from tests.stores.making import REF, RULES, Clock, adding, entry, listed, replay, talk
 from tests.stores.model import Model, Step, compare, steps
 
 
