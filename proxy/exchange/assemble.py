@@ -100,7 +100,7 @@ async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity
         fixed=fixed,
         ratio=_ratio(parent, call.model),
     )
-    continues = bool(new) and new[0].role != "user"
+    continues = not new or new[0].role != "user"
     here = await _answered(window.cut(chain, room, continues=continues), store, ref, parent)
     inherited = here.anchor
     if policy.session.history == "full" and reading.offset > here.anchor.start:

@@ -92,7 +92,7 @@ def check(history: History, head: str, room: Budget, found: Cut, *, continues: b
     if room.max_tokens is not None and found.tokens > room.max_tokens:
         assert continues, "only a turn under way may weigh more than the limit"
         assert anchor.resume >= last_assistant or anchor.resume == anchor.start, "and then only by its last step"
-        assert not any(each.role == "user" for each, _ in said[anchor.resume + 1 :]) or anchor.start == 0
+        assert sum(each.role == "user" for each, _ in said[anchor.start :]) <= 1, "nothing but the last turn is kept"
     if room.max_turns:
         users = sum(said[at][0].role == "user" for at in positions)
         assert users <= room.max_turns + continues

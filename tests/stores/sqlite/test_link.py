@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import StoreUnavailable
-from proxy.stores.contract import Appended, Conflict
+from proxy.stores.contract import Appended, Conflict, Ref
 from proxy.stores.sqlite import SqliteStore, schema
 from proxy.stores.sqlite.link import Link
 from tests.stores.making import REF, adding, entry, talk
@@ -73,7 +73,7 @@ async def test_an_older_copy_in_its_place_is_taken_as_it_is(tmp_path: Path) -> N
     put_away(path, ("-wal", "-shm"))
     copy.rename(path)
     with pytest.raises(StoreUnavailable):
-        await store.append(adding(REF, entry(said[-1])))
+        await talk(store, 1, Ref("t", "session", "elsewhere"))
     other = SqliteStore(str(path))
     await other.open()
     anew = await talk(other, 2, after=said[1])  # their rows have the numbers that the lost ones had

@@ -1,0 +1,207 @@
+"""The same request again is recognised by what it carries, waits for the first, and is answered by its reply."""
+
+import asyncio
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.conversation.entry import grow, new_id
+from proxy.conversation.message import Message
+from proxy.errors import IdempotencyKeyReused
+from proxy.exchange.retry import Attempt, Retries, attempt
+from proxy.stores import open_store
+from proxy.stores.contract import Append, Ref, Replay, Store
+from tests.exchange.making import KEY, REF, headers
+
+OTHER = Ref("other", "session", "s")
+
+
+def tried(body: bytes = b"{}", **named: str) -> Attempt:
+    found = attempt(headers({name.replace("_", "-"): value for name, value in named.items()}), body)
+    assert found is not None
+    return found
+
+
+def replay_of(one: Attempt) -> Replay:
+    return Replay(one.key, one.request, one.sticky, 200, (("Content-Type", "application/json"),), b"said", "")
+
+
+async def recorded(store: Store, one: Attempt, ref: Ref = REF) -> Replay:
+    """One more entry, appended with a reply for the request."""
+    chain = await store.load(ref, key="", reach=None)
+    entry = grow(
+        id=new_id(),
+        parent=chain.head if chain else None,
+        key=KEY,
+        messages=[Message("user", b"{}", "said")],
+        tokens=[1],
+        dialect="chat",
+        model="m",
+    )
+    replay = msgspec.structs.replace(replay_of(one), entry=entry.id)
+    await store.append(Append(ref=ref, expected=chain.ref_head if chain else None, entry=entry, replay=replay))
+    return replay
+
+
+async def settled() -> None:
+    """Lets every task run as far as it can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_a_client_that_never_says_so_tries_nothing_again() -> None:
+    assert attempt(headers({"Content-Type": "application/json"}), b"{}") is None
+
+
+@pytest.mark.parametrize(
+    ("named", "sticky", "again"),
+    [
+        ({"Idempotency-Key": "a"}, True, True),
+        ({"idempotency-key": "a"}, True, True),
+        ({"Idempotency-Key": "a", "x-stainless-retry-count": "0"}, True, True),
+        ({"Idempotency-Key": "a", "x-stainless-retry-count": "2"}, True, True),
+        ({"x-stainless-retry-count": "0"}, False, False),
+        ({"x-stainless-retry-count": "1"}, False, True),
+        ({"X-Stainless-Retry-Count": "10"}, False, True),
+    ],
+)
+def test_what_the_headers_say(named: dict[str, str], sticky: bool, again: bool) -> None:
+    found = attempt(headers(named), b"{}")
+    assert found is not None
+    assert (found.sticky, found.again) == (sticky, again)
+
+
+def test_an_idempotency_key_counts_whatever_else_is_sent() -> None:
+    assert tried(Idempotency_Key="a").key == tried(Idempotency_Key="a", x_stainless_retry_count="1").key
+    assert tried(Idempotency_Key="a").key != tried(Idempotency_Key="b").key
+
+
+def test_without_a_key_the_body_counts_and_the_number_of_the_retry_does_not() -> None:
+    first, second = tried(x_stainless_retry_count="0"), tried(x_stainless_retry_count="1")
+    assert (first.key, first.request) == (second.key, second.request)
+    assert tried(b"{ }", x_stainless_retry_count="1").key != second.key
+
+
+@given(st.text(st.characters(codec="latin-1"), max_size=60), st.binary(max_size=60))
+def test_a_key_is_never_stored_as_it_came_and_never_meets_a_body(key: str, body: bytes) -> None:
+    """It may be a secret; and a client must not be able to name another request by its body's hash."""
+    by_key, by_body = tried(body, Idempotency_Key=key), tried(body, x_stainless_retry_count="1")
+    assert len(by_key.key) == 34
+    assert len(key) < 3 or key not in by_key.key
+    assert by_key.key[:2] != by_body.key[:2]
+    assert tried(body, Idempotency_Key=by_body.key).key != by_body.key
+
+
+def test_a_key_with_bytes_that_are_no_utf_8_is_a_key() -> None:
+    assert tried(Idempotency_Key="\udcff").key != tried(Idempotency_Key="\udcfe").key
+
+
+async def test_a_request_of_its_own_has_no_recorded_reply() -> None:
+    retries = Retries(open_store("memory:"))
+    assert await retries.recorded(REF, tried(Idempotency_Key="a"), 5) is None
+
+
+@pytest.mark.parametrize("named", [{"Idempotency_Key": "a"}, {"x_stainless_retry_count": "1"}])
+async def test_the_recorded_reply_is_given_again(named: dict[str, str]) -> None:
+    store = open_store("memory:")
+    replay = await recorded(store, tried(**named))
+    retries = Retries(store)
+    assert await retries.recorded(REF, tried(**named), 5) == replay
+    assert await retries.recorded(OTHER, tried(**named), 5) is None
+
+
+async def test_a_key_used_for_another_body_is_refused() -> None:
+    store = open_store("memory:")
+    await recorded(store, tried(b"one", Idempotency_Key="a"))
+    with pytest.raises(IdempotencyKeyReused):
+        await Retries(store).recorded(REF, tried(b"two", Idempotency_Key="a"), 5)
+
+
+async def test_once_the_session_has_moved_on_only_a_key_still_counts() -> None:
+    store = open_store("memory:")
+    by_body, by_key = tried(x_stainless_retry_count="1"), tried(Idempotency_Key="a")
+    await recorded(store, by_body)
+    await recorded(store, by_key)
+    await recorded(store, tried(b"later", x_stainless_retry_count="1"))
+    retries = Retries(store)
+    assert await retries.recorded(REF, by_body, 5) is None
+    assert await retries.recorded(REF, by_key, 5) is not None
+
+
+async def test_a_retry_waits_for_the_first_and_gets_its_reply() -> None:
+    store = open_store("memory:")
+    retries, one = Retries(store), tried(Idempotency_Key="a")
+    first = retries.begin(REF, one)
+    second = asyncio.create_task(retries.recorded(REF, one, 60))
+    third = asyncio.create_task(retries.recorded(REF, one, 60))
+    await settled()
+    assert not second.done()
+    replay = await recorded(store, one)
+    await settled()
+    assert not second.done(), "the first still runs"
+    retries.end(REF, one, first)
+    assert await asyncio.gather(second, third) == [replay, replay]
+
+
+async def test_a_retry_of_what_left_nothing_is_a_request_of_its_own() -> None:
+    retries, one = Retries(open_store("memory:")), tried(Idempotency_Key="a")
+    first = retries.begin(REF, one)
+    second = asyncio.create_task(retries.recorded(REF, one, 60))
+    await settled()
+    retries.end(REF, one, first)
+    assert await second is None
+
+
+async def test_other_sessions_tenants_and_keys_wait_for_nobody() -> None:
+    retries, one = Retries(open_store("memory:")), tried(Idempotency_Key="a")
+    retries.begin(REF, one)
+    assert await retries.recorded(OTHER, one, 60) is None
+    assert await retries.recorded(REF, tried(Idempotency_Key="b"), 60) is None
+
+
+async def test_the_wait_is_bounded_and_does_not_end_the_first() -> None:
+    retries, one = Retries(open_store("memory:")), tried(Idempotency_Key="a")
+    first = retries.begin(REF, one)
+    with pytest.raises(TimeoutError):
+        await retries.recorded(REF, one, 0.01)
+    assert not first.done()
+    retries.end(REF, one, first)
+    assert await retries.recorded(REF, one, 0.01) is None
+
+
+async def test_a_retry_that_gives_up_waiting_leaves_the_others_waiting() -> None:
+    retries, one = Retries(open_store("memory:")), tried(Idempotency_Key="a")
+    first = retries.begin(REF, one)
+    gone, stays = (asyncio.create_task(retries.recorded(REF, one, 60)) for _ in range(2))
+    await settled()
+    gone.cancel()
+    await settled()
+    assert not first.done()
+    assert not stays.done()
+    retries.end(REF, one, first)
+    assert await stays is None
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+
+
+async def test_what_has_ended_leaves_no_trace() -> None:
+    retries = Retries(open_store("memory:"))
+    for n in range(100):
+        one = tried(Idempotency_Key=str(n))
+        retries.end(REF, one, retries.begin(REF, one))
+    assert not retries._running
+
+
+async def test_the_end_of_an_older_request_does_not_hide_a_newer_one() -> None:
+    """Two of one key can run: the second began when it had waited in vain."""
+    retries, one = Retries(open_store("memory:")), tried(Idempotency_Key="a")
+    older, newer = retries.begin(REF, one), retries.begin(REF, one)
+    retries.end(REF, one, older)
+    waiting = asyncio.create_task(retries.recorded(REF, one, 60))
+    await settled()
+    assert not waiting.done()
+    retries.end(REF, one, newer)
+    assert await waiting is None
+    assert not retries._running
