@@ -29,8 +29,9 @@ ENV PATH=/opt/remora/bin:$PATH \
 USER 10001:10001
 VOLUME /data
 EXPOSE 8080 9901
+# http.client and not urllib: HTTP_PROXY, which many machines put into every container, must not catch it
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['REMORA_ADMIN'].rpartition(':')[2] + '/healthz', timeout=2)"]
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['REMORA_ADMIN'].rpartition(':')[2]), timeout=2); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 # exec form, so that SIGTERM reaches the proxy and it can end what is running
 ENTRYPOINT ["remora"]
 CMD ["serve"]

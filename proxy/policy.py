@@ -193,11 +193,23 @@ def _read_file(file: Path) -> tuple[Policy | None, list[Mistake]]:
         return None, [("", f"is not UTF-8 (byte {error.start})")]
     except tomllib.TOMLDecodeError as error:
         return None, [("", f"is not TOML: {error}")]
-    if wrong := [*mistakes(Policy, tree, hidden=DERIVED)]:
-        return None, wrong
+    wrong = [*mistakes(Policy, tree, hidden=DERIVED)]
+    # with the mistaken keys taken out, what is left can be read, and its own mistakes told in the same go
+    for path, _ in wrong:
+        _take_out(tree, path)
     policy = msgspec.structs.replace(msgspec.convert(tree, Policy), name=file.stem)
-    wrong = [*_values(policy)]
+    wrong += _values(policy)
     return (None, wrong) if wrong else (_derived(policy), [])
+
+
+def _take_out(tree: dict[str, object], path: str) -> None:
+    """Removes the key at `path`; of a list (`session.ignore[2].equals`) the whole list."""
+    *tables, key = path.partition("[")[0].split(".")
+    table: object = tree
+    for name in tables:
+        table = table.get(name) if isinstance(table, dict) else None
+    if isinstance(table, dict):
+        table.pop(key, None)
 
 
 def _derived(policy: Policy) -> Policy:

@@ -208,10 +208,21 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "proxy/cli/lines.py": "tests/cli/test_export.py",
     "proxy/cli/loop.py": "tests/cli/test_serve.py",
     "proxy/conversation/quirks.py": "tests/test_policy.py",
+    # a handful of references: what is made of them is what the tests of the exchange work with
+    "proxy/exchange/house.py": "tests/exchange/making.py",
+    # a value without behaviour: the log line that is drawn from it shows each field
     "proxy/exchange/record.py": "tests/observe/test_log.py",
+    # time that a client is given: only a real connection that takes nothing shows it
+    "proxy/server/patience.py": "tests/server/test_client.py",
+    # two tables: requests to each listener show that every path has its handler, and no other
+    "proxy/server/routes.py": "tests/e2e/test_errors.py",
     "proxy/tables.py": "tests/test_policy.py",
+    # how aiohttp is kept from adding and from using dead connections shows in what the client sends
+    "proxy/upstream/connection.py": "tests/upstream/test_client.py",
+    # messages are relayed between two real sockets there, closes, breaks and refusals included
+    "proxy/upstream/websocket.py": "tests/server/test_passthrough_websocket.py",
 }
-"""Files whose test is not at the mirrored place."""
+"""Files whose test is not at the mirrored place, and why where the name does not say it."""
 
 
 def test_every_file_has_its_test() -> None:

@@ -222,6 +222,7 @@ class _Conversation:
             while chunk := await reply.read():
                 reader.feed(chunk)
         except UpstreamError as error:
+            self.visit.calm()
             await self._keep_failed(reader.reply(), error.code)
             error.retry = False
             raise
@@ -316,7 +317,7 @@ class _Conversation:
         try:
             if self.who.record and not discard and answer is not None:
                 if answer.message is not None and not answer.error:
-                    await self._commit(answer, "partial")
+                    await self._commit(answer, "whole" if answer.whole else "partial")
                 else:
                     await self._keep_failed(answer, reason.name.lower())
         except ProxyError as error:

@@ -217,7 +217,7 @@ async def _both_ways(
     await asyncio.gather(_send(request, client, last), behind.send(last), return_exceptions=True)
 
 
-def _frame(kind: web.WSMsgType, data: Any, extra: str | None) -> Frame:
+def _frame(kind: web.WSMsgType, data: Any, extra: str | None) -> Frame:  # noqa: ANN401 - as aiohttp types it
     match kind:
         case web.WSMsgType.TEXT:
             return Frame("text", data)

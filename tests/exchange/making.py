@@ -39,9 +39,9 @@ class Nobody:
 class Came:
     """A reply of the upstream whose body comes in these pieces; an error among them is raised."""
 
-    def __init__(self, *pieces: bytes | UpstreamError, status: int = 200, **headers: str) -> None:
+    def __init__(self, *pieces: bytes | UpstreamError, status: int = 200, named: Mapping[str, str]) -> None:
         self.status, self.reason = status, "OK"
-        self.headers = CIMultiDictProxy(CIMultiDict({name.replace("_", "-"): v for name, v in headers.items()}))
+        self.headers = headers(named)
         self.closed = 0
         self.reads = 0
         self._pieces = deque(pieces)

@@ -25,6 +25,7 @@ from tests.exchange.making import (
     PLAIN,
     REF,
     Came,
+    Json,
     answer,
     asked,
     context,
@@ -123,7 +124,7 @@ async def test_a_history_of_which_nothing_was_known_does_not_make_the_client_one
 
 async def test_reasoning_is_sent_back_in_turns_that_use_tools_only() -> None:
     store = open_store("memory:")
-    thought = {"reasoning_content": "because"}
+    thought: Json = {"reasoning_content": "because"}
     await turn(store, asked("plain"), "answer", **thought)
     await turn(store, asked("with tools"), "", tool_calls=[CALL])
     await turn(store, asked(said("tool", "found", tool_call_id="c1")), "answer", **thought)
@@ -201,7 +202,13 @@ async def test_after_parallel_turns_a_client_that_re_sends_them_is_recognised() 
     one, two = await prepare(store, asked("u0"), PARALLEL), await prepare(store, asked("u1"), PARALLEL)
     await record(store, two, "a1")
     await record(store, one, "a0")
-    everything = [said("user", "u1"), said("assistant", "a1"), said("user", "u0"), said("assistant", "a0"), "next"]
+    everything: list[str | Json] = [
+        said("user", "u1"),
+        said("assistant", "a1"),
+        said("user", "u0"),
+        said("assistant", "a0"),
+        "next",
+    ]
     prepared = await prepare(store, asked(*everything), PARALLEL)
     assert prepared.reading.known == 4
     assert prepared.parent is not None
@@ -221,6 +228,32 @@ async def test_a_parallel_branch_stays_a_branch() -> None:
     assert len(await records(store)) == 4, "nothing is overwritten"
 
 
+@pytest.mark.xfail(strict=True, reason="an append to an erased session revives it under `parallel`")
+@pytest.mark.parametrize("anew", [False, True])
+async def test_a_parallel_turn_does_not_bring_back_what_was_erased_meanwhile(anew: bool) -> None:
+    """Nor does it put the erased preamble into a session that has begun anew under the name."""
+    store = open_store("memory:")
+    await turn(store, asked(said("system", "The secret."), "u1"), "a1", PARALLEL)
+    prepared = await prepare(store, asked("u2"), PARALLEL)
+    await store.erase(REF)
+    if anew:
+        await turn(store, asked("new"), "said", PARALLEL)
+    with pytest.raises(SessionConflict):
+        await record(store, prepared, "a2")
+    assert not any(each.preamble for each in await records(store))
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="a branch whose parent was erased is no conflict yet")
+async def test_a_parallel_branch_whose_start_was_erased_meanwhile_is_a_conflict() -> None:
+    store = open_store("memory:")
+    await turn(store, asked("u1"), "a1", PARALLEL)
+    await turn(store, asked("u2"), "a2", PARALLEL)
+    branch = await prepare(store, asked("u2 anew"), PARALLEL, from_turn=1)
+    await store.erase(REF)
+    with pytest.raises(SessionConflict):
+        await record(store, branch, "a2 anew")
+
+
 # what is kept for a retry
 
 
@@ -229,7 +262,8 @@ async def test_of_a_reply_s_headers_a_replay_holds_content_type_and_session_head
     store = open_store("memory:")
     tried = attempt(headers({"Idempotency-Key": "a"}), b"{}")
     assert tried is not None
-    came = Came(status=201, Content_Type="application/json", Set_Cookie="secret", X_Request_Id="7", Content_Length="9")
+    others = {"Set-Cookie": "secret", "X-Request-Id": "7", "Content-Length": "9"}
+    came = Came(status=201, named={"Content-Type": "application/json", **others})
     marks = (("X-Session-Id", "s"), ("X-Session-Turn", "1"))
     prepared = await prepare(store, asked("one"))
     sent = (came, marks, b'{"a": 1}')

@@ -12,6 +12,7 @@ from proxy.exchange.record import ExchangeRecord
 from proxy.server.passthrough import Relay, add_nothing
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.headers import to_upstream
+from tests.support.upstream import ScriptedUpstream
 
 
 @dataclass
@@ -74,3 +75,9 @@ async def passing(
     finally:
         await runner.cleanup()
         await client.close()
+
+
+@asynccontextmanager
+async def both(**options: float) -> AsyncIterator[tuple[ScriptedUpstream, Passing]]:
+    async with ScriptedUpstream() as upstream, passing(upstream.url, **options) as proxy:
+        yield upstream, proxy
