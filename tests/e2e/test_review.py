@@ -3,24 +3,20 @@
 import asyncio
 import gzip
 import json
-import zlib
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from proxy.stores.contract import Ref
 from tests.e2e.test_disconnect import STOP, delta, hang_up_after_one, no_visits, only_ref, paused
-from tests.support.app import Remora, remora, said, sent
-from tests.support.upstream import Reset, Script, ScriptedUpstream, Wait, chunk, head, model, plain, sse
+from tests.support.app import Answer, Json, Remora, remora, said, sent
+from tests.support.upstream import Script, ScriptedUpstream, Wait, head, model, plain, sse
 
 
 async def test_two_requests_with_one_idempotency_key_make_one_turn(upstream: ScriptedUpstream, proxy: Remora) -> None:
     """Retries: a repeat with the same Idempotency-Key makes no second turn; while the first still runs it waits."""
     key = {"Idempotency-Key": "k1"}
-    first, again = await asyncio.gather(
-        proxy.chat("s", "hello", headers=key), proxy.chat("s", "hello", headers=key)
-    )
+    first, again = await asyncio.gather(proxy.chat("s", "hello", headers=key), proxy.chat("s", "hello", headers=key))
     assert (first.status, again.status) == (200, 200)
     assert len(upstream.requests) == 1
     assert first.body == again.body
@@ -34,7 +30,7 @@ async def test_two_retries_that_waited_for_one_failure_make_one_turn(upstream: S
     await upstream.until(lambda u: len(u.requests) == 1)
     others = [asyncio.create_task(proxy.chat("s", "hello", headers=key)) for _ in range(2)]
     async with asyncio.timeout(5):
-        while proxy.here.house.turnstile.running < 3:
+        while proxy.here.house.turnstile.running < 3:  # noqa: ASYNC110 - the product has no event for it
             await asyncio.sleep(0.01)
     go_on.set()
     assert (await first).status == 500
@@ -236,3 +232,116 @@ async def test_a_retry_after_a_time_out_does_not_say_it_twice(upstream: Scripted
         await no_visits(proxy)
         await proxy.chat("s", "count", stream=True, headers=key)
     assert [role for role, _ in sent(upstream.requests[-1])].count("user") == 1
+
+
+PARALLEL = '[session]\nconcurrency = "parallel"\n'
+
+
+async def _erased_while_asking(upstream: ScriptedUpstream, proxy: Remora, headers: dict[str, str]) -> Answer:
+    """The session `s` is erased while the model answers `while` on it."""
+    go_on, answer = asyncio.Event(), model("late")
+    upstream.replies = lambda request: Script([Wait(go_on), *answer(request).steps])
+    before = len(upstream.requests)
+    asked = asyncio.create_task(proxy.chat("s", "while", headers=headers))
+    await upstream.until(lambda u: len(u.requests) == before + 1)
+    assert await proxy.here.house.store.erase(await only_ref(proxy))
+    go_on.set()
+    return await asked
+
+
+async def test_an_erased_preamble_does_not_come_back(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Erasing is final, also under concurrent writes (FIELD 20): a reply under way brings no old content back."""
+    async with remora(upstream.url, tmp_path, PARALLEL) as proxy:
+        await proxy.chat("s", said("system", "SECRET"), "hello")
+        await _erased_while_asking(upstream, proxy, {})
+        await proxy.chat("s", "next")
+    assert b"SECRET" not in upstream.requests[-1].body
+
+
+async def test_an_erased_session_is_not_made_again_by_a_reply_under_way(
+    upstream: ScriptedUpstream, proxy: Remora
+) -> None:
+    """Store contract: an append that expected a head never revives an erased ref; nor may the failed entry of it."""
+    await proxy.chat("s", "hello")
+    answer = await _erased_while_asking(upstream, proxy, {"X-Session-From": "0"})
+    assert answer.status == 409
+    assert [info.ref.name async for info in proxy.here.house.store.list()] == []
+
+
+async def test_a_branch_of_an_erased_session_is_a_conflict(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """What was erased meanwhile is 409 and not to be retried, not a failure of the proxy (DESIGN 4)."""
+    async with remora(upstream.url, tmp_path, PARALLEL) as proxy:
+        await proxy.chat("s", "one")
+        await proxy.chat("s", "two")
+        answer = await _erased_while_asking(upstream, proxy, {"X-Session-From": "1"})
+    assert (answer.status, answer.headers.get("x-should-retry")) == (409, "false")
+
+
+async def test_the_turn_that_is_said_is_the_turn_that_was_recorded(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """X-Session-Turn names the turn as recorded, also where a plain parallel reply was appended behind another."""
+    async with remora(upstream.url, tmp_path, PARALLEL) as proxy:
+        go_on = asyncio.Event()
+        upstream.queue.append(
+            Script(
+                [
+                    Wait(go_on),
+                    *plain(
+                        200,
+                        {
+                            "choices": [
+                                {
+                                    "index": 0,
+                                    "message": {"role": "assistant", "content": "slow"},
+                                    "finish_reason": "stop",
+                                }
+                            ]
+                        },
+                    ).steps,
+                ]
+            )
+        )
+        slow = asyncio.create_task(proxy.chat("s", "slow"))
+        await upstream.until(lambda u: len(u.requests) == 1)
+        await proxy.chat("s", "quick")
+        go_on.set()
+        said_turn = (await slow).headers["X-Session-Turn"]
+    assert said_turn == "2"
+
+
+async def test_a_stream_without_its_content_type_is_recorded_all_the_same(
+    upstream: ScriptedUpstream, proxy: Remora
+) -> None:
+    """FIELD 8: streamed replies are stored; the request asked for a stream and the body is one."""
+    upstream.queue.append(sse([delta("one"), STOP], headers=()))
+    answer = await proxy.chat("s", "count", stream=True)
+    assert (answer.status, b"[DONE]" in answer.body) == (200, True)
+    await proxy.chat("s", "next")
+    assert sent(upstream.requests[-1]) == [("user", "count"), ("assistant", "one"), ("user", "next")]
+
+
+async def test_a_whole_history_with_a_branch_header_is_not_sent_twice(
+    upstream: ScriptedUpstream, proxy: Remora
+) -> None:
+    """Promise 3 and `history`: a client that keeps its own history and names a turn does not say everything twice."""
+    await proxy.chat("s", "one")
+    history: list[str | Json] = ["one", said("assistant", "reply 1"), "two"]
+    await proxy.chat("s", *history)
+    await proxy.chat("s", *history[:2], "edited", headers={"X-Session-From": "1"})
+    assert [text for _, text in sent(upstream.requests[-1])] == ["one", "reply 1", "edited"]
+
+
+async def test_a_gone_client_replay_is_kept_when_the_next_request_ends_the_wait_for_the_marker(
+    upstream: ScriptedUpstream, proxy: Remora
+) -> None:
+    """Retries: a reply that is complete (its finish reason came) answers a repeat, however its end was hurried."""
+    key = {"Idempotency-Key": "k1"}
+    upstream.queue.append(sse([delta("one"), STOP, Wait(asyncio.Event())]))
+    first = asyncio.create_task(proxy.chat("s", "count", stream=True, headers=key))
+    await upstream.until(lambda u: len(u.requests) == 1)
+    await asyncio.sleep(0.2)
+    first.cancel()
+    await asyncio.sleep(0.1)
+    await proxy.chat("s", "next")
+    before = len(upstream.requests)
+    await proxy.chat("s", "count", stream=True, headers=key)
+    assert len(upstream.requests) == before

@@ -109,3 +109,14 @@ async def test_a_checkpoint_that_fails_hurts_nobody(tmp_path: Path, monkeypatch:
     assert chain is not None
     assert list(chain.entries) == said
     await store.close()
+
+
+async def test_closing_empties_it_though_others_have_the_file_open(tmp_path: Path) -> None:
+    path = tmp_path / "remora.db"
+    store = SqliteStore(str(path))
+    await store.open()
+    await talk(store, 2)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("SELECT count(*) FROM entries").fetchone()
+        await store.close()
+        assert size(f"{path}-wal") == 0
