@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -26,6 +27,12 @@ from proxy.stores import open_store
 from proxy.stores.retention import sweep
 from proxy.tokens import vocabulary
 from proxy.upstream.client import UpstreamClient
+
+_silent = logging.getLogger("proxy.silent")
+"""For aiohttp, which would log requests that are no HTTP with their bytes, credentials included. What matters is told by
+the handler itself."""
+_silent.addHandler(logging.NullHandler())
+_silent.propagate = False
 
 SWEEP_EVERY_S = 5.0
 KEEP_ALIVE_S = 75.0
@@ -119,6 +126,7 @@ async def _listen(
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=_silent,
         handle_signals=False,
         handler_cancellation=True,
         auto_decompress=False,

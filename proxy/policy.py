@@ -86,15 +86,16 @@ class Policies:
     default: Policy
     session_headers: frozenset[str]
     """Lower case; every header that any policy reads a session from."""
-    reads_members: bool
-    """Some policy names sessions by body members, so a body must be read before a request may pass through."""
+    session_members: frozenset[str]
+    """Every member of a body that any policy reads a session from; where there are any, a body must be read before a
+    request may pass through."""
 
     def __init__(self, policies: Sequence[Policy] = ()) -> None:
         """Of policies that `read_files` found no mistake in."""
         self._named = {DEFAULT: built_in(), **{policy.name: policy for policy in policies}}
         self.default = self._named[DEFAULT]
         self.session_headers = frozenset(h.lower() for p in self._named.values() for h in p.session.headers)
-        self.reads_members = any(p.session.members for p in self._named.values())
+        self.session_members = frozenset(path for p in self._named.values() for path in p.session.members)
         globs = [(glob, policy) for policy in policies for glob in policy.match.models]
         globs.sort(key=lambda each: weight(each[0]), reverse=True)
         self._globs = [(matcher(glob), policy) for glob, policy in globs]

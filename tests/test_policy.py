@@ -35,7 +35,7 @@ def test_without_a_folder_the_built_in_default_holds(tmp_path: Path) -> None:
         policies = Policies.load(folder)
         assert policies.default == built_in() == policies.named("default") == policies.matching("any")
         assert policies.session_headers == {"x-session-id"}
-        assert not policies.reads_members
+        assert not policies.session_members
     window = built_in().window
     assert window is not None
     assert (window.max_tokens, window.trim_to, built_in().ttl_s) == ("fit", 0.5, 30 * 86400)
@@ -60,7 +60,7 @@ def test_every_key_reaches_its_field(tmp_path: Path) -> None:
     policy = policies.named("a")
     session = policy.session
     assert policies.session_headers == {"x-session-id", "x-a", "x-b"}
-    assert policies.reads_members
+    assert policies.session_members
     assert (policy.description, policy.match.models, session.members) == ("d", ("m-*",), ("metadata.s", "user"))
     assert (policy.ttl_s, policy.queue_timeout_s, session.concurrency) == (None, 60.0, "reject")
     assert (session.on_disconnect, session.on_store_failure, session.history) == ("discard", "stateless", "full")

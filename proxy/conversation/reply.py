@@ -4,6 +4,9 @@ import msgspec
 
 from proxy.conversation.message import Message
 
+UNREADABLE = "unreadable"
+"""`Reply.error` of what claims to be a completion and cannot be kept as one."""
+
 
 class Reply(msgspec.Struct, frozen=True):
     """A reply as far as it was read."""

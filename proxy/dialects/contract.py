@@ -58,6 +58,10 @@ class Reader(Protocol):
     def done(self) -> bool:
         """The end marker or the clean end has been seen: nothing more is expected."""
 
+    @property
+    def held(self) -> bytes:
+        """The bytes that are held."""
+
     def release(self) -> bytes:
         """Gives out the held bytes, and holds none any more."""
 

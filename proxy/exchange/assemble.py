@@ -9,10 +9,10 @@ from proxy.context import window
 from proxy.context.compose import compose
 from proxy.context.contract import Context, Cut, Own, Plan, Read
 from proxy.conversation import turn
-from proxy.conversation.entry import Chain, Entry, Preamble
+from proxy.conversation.entry import Chain, Entry, Preamble, new_id
 from proxy.conversation.message import Message, Shape, shape
 from proxy.dialects.contract import Call, Dialect
-from proxy.errors import UnknownToolCall, UnknownTurn
+from proxy.errors import InvalidHeader, UnknownToolCall, UnknownTurn
 from proxy.exchange.contract import Request
 from proxy.exchange.identify import FROM_HEADER, Identity
 from proxy.exchange.reconcile import FindDigests, Lookup, Reading, Stored, reconcile
@@ -24,6 +24,8 @@ from proxy.tokens import counter, limits, vocabulary
 class Prepared(msgspec.Struct, frozen=True):
     """One exchange, ready to be sent and later recorded."""
 
+    entry: str
+    """The id of the entry to come: whatever becomes of the exchange, it is appended once."""
     call: Call
     ref: Ref
     policy: Policy
@@ -55,7 +57,8 @@ class Prepared(msgspec.Struct, frozen=True):
 
 async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity, store: Store) -> Prepared:
     """Raises StoreUnavailable, UnknownTurn, UnknownToolCall."""
-    ref = Ref(request.tenant, "session", who.session)
+    tenant = request.tenant()
+    ref = Ref(tenant.name, "session", who.session)
     policy = who.policy
     context_tokens = policy.upstream.context_tokens or limits.context_tokens(call.model)
     prompt_tokens = limits.prompt_tokens(call.model, call.reserve, policy.upstream.context_tokens)
@@ -66,13 +69,18 @@ async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity
     head = at_head.head.id if at_head else None
     copied: tuple[Message, ...] = ()
     if who.from_turn is None:
-        reading = await _reconcile(dialect, request, call, policy, store, ref, at_head)
+        reading = await _reconcile(dialect, tenant.digest_key, call, policy, store, ref, at_head)
     else:
+        if policy.session.history != "delta" and any(message.role == "assistant" for message in call.messages):
+            raise InvalidHeader(f"{FROM_HEADER} goes with new messages only; leave the history out.")
         reading, copied = await _from_turn(dialect, store, ref, who.from_turn)
     chain = at_head
     if reading.parent != (head or ""):
         chain = await store.load(ref, key=key, reach=far, entry=reading.parent) if reading.parent else None
     parent = chain.head if chain else None
+    if parent is None and reading.parent:
+        # erased between two reads
+        reading = Reading(whole=reading.whole, parent="")
 
     new = copied + call.messages[reading.known :]
     _check_calls(new, parent)
@@ -106,6 +114,11 @@ async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity
     if policy.session.history == "full" and reading.offset > here.anchor.start:
         here = window.only_from(here, reading.offset)
     context = compose(chain, here, own, dialect.no_result)
+    if new and context.repaired and not any(message.wire in context.messages for message in new):
+        raise UnknownToolCall(
+            "The call of this tool result is no longer in the context; send the result with a message.",
+            param="messages",
+        )
     turns = (parent.turn if parent else 0) + sum(1 for message in new if message.role == "user")
     plan = Plan(
         policy=policy.name,
@@ -122,6 +135,7 @@ async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity
         branch=head is not None and reading.parent != head,
     )
     return Prepared(
+        entry=new_id(),
         call=call,
         ref=ref,
         policy=policy,
@@ -150,7 +164,7 @@ def _body(
 
 
 async def _reconcile(
-    dialect: Dialect, request: Request, call: Call, policy: Policy, store: Store, ref: Ref, chain: Chain | None
+    dialect: Dialect, key: bytes, call: Call, policy: Policy, store: Store, ref: Ref, chain: Chain | None
 ) -> Reading:
     async def answer(need: Lookup) -> dict[bytes, str] | Stored:
         if isinstance(need, FindDigests):
@@ -164,7 +178,7 @@ async def _reconcile(
         chain.head if chain else None,
         once_whole=chain is not None and chain.whole,
         history=policy.session.history,
-        key=request.digest_key,
+        key=key,
     )
     try:
         need = next(steps)

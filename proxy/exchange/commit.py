@@ -2,7 +2,7 @@
 
 import msgspec
 
-from proxy.conversation.entry import Entry, grow, new_id
+from proxy.conversation.entry import Entry, grow
 from proxy.conversation.message import Message
 from proxy.conversation.reply import Reply
 from proxy.dialects.contract import Dialect
@@ -32,18 +32,17 @@ async def commit(
     state: str,
     tried: Attempt | None,
     sent: Sent | None,
-) -> None:
+) -> Entry:
     """Appends the request's new messages and the answer's as one entry; durable when it returns.
 
-    Raises SessionConflict where the session moved meanwhile and the policy is not `parallel`; StoreUnavailable.
+    Raises SessionConflict where the session moved meanwhile and the policy is not `parallel`, or was erased;
+    StoreUnavailable.
     """
     assert answer.message is not None
     message = dialect.settle(answer.message, tool_turn=_tool_turn(prepared.new))
     messages = (*prepared.new, message)
     tokens = (*prepared.tokens, *await count((message,), prepared.call.model))
-    entry = _entry(
-        request, dialect, prepared, prepared.parent, messages, tokens, answer, state, answer.finish, new_id()
-    )
+    entry = _entry(request, dialect, prepared, prepared.parent, messages, tokens, answer, state, answer.finish)
     policy = prepared.policy
     replay = None
     if tried is not None and sent is not None:
@@ -68,8 +67,8 @@ async def commit(
             )
         )
         if not isinstance(outcome, Conflict):
-            return
-        if not parallel:
+            return entry
+        if not parallel or await _erased(house, prepared):
             break
         expected = outcome.head
         if not prepared.plan.branch:
@@ -77,7 +76,7 @@ async def commit(
             chain = await house.store.load(prepared.ref, key="", reach=0) if expected else None
             expected = chain.ref_head if chain else None
             parent = chain.head if chain else None
-            entry = _entry(request, dialect, prepared, parent, messages, tokens, answer, state, answer.finish, entry.id)
+            entry = _entry(request, dialect, prepared, parent, messages, tokens, answer, state, answer.finish)
     raise SessionConflict("The session moved while the reply was made, so it was not recorded; send the request again.")
 
 
@@ -86,11 +85,11 @@ async def commit_failed(
 ) -> None:
     """Keeps what was said and read of a failed exchange, off the ref. Raises StoreUnavailable."""
     messages = prepared.new if answer.message is None else (*prepared.new, answer.message)
-    if not messages:
+    if not messages or (prepared.parent is None and await _erased(house, prepared)):
         return
     tokens = (*prepared.tokens, *((0,) if answer.message is not None else ()))
     parent = prepared.parent
-    entry = _entry(request, dialect, prepared, parent, messages, tokens, answer, "failed", code, new_id())
+    entry = _entry(request, dialect, prepared, parent, messages, tokens, answer, "failed", code)
     await house.store.append(
         Append(
             ref=prepared.ref,
@@ -104,6 +103,13 @@ async def commit_failed(
     )
 
 
+async def _erased(house: House, prepared: Prepared) -> bool:
+    """What the session held when it was read is gone: nothing that was made from it may come back."""
+    if prepared.head is None:
+        return False
+    return await house.store.load(prepared.ref, key="", reach=0, entry=prepared.head) is None
+
+
 def _entry(
     request: Request,
     dialect: Dialect,
@@ -114,12 +120,11 @@ def _entry(
     answer: Reply,
     state: str,
     finish: str,
-    id: str,
 ) -> Entry:
     return grow(
-        id=id,
+        id=prepared.entry,
         parent=parent,
-        key=request.digest_key,
+        key=request.tenant().digest_key,
         messages=messages,
         tokens=tokens,
         dialect=dialect.name,

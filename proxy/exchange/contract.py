@@ -6,6 +6,8 @@ from typing import Protocol
 import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from proxy.exchange.tenant import Tenant
+
 Headers = CIMultiDictProxy[str]
 Marks = tuple[tuple[str, str], ...]
 """Headers that the proxy adds: name and value."""
@@ -25,12 +27,14 @@ class Request(msgspec.Struct, frozen=True):
     without Content-Length and Content-Encoding (the body below is what is sent)."""
     body: bytes
     """Decoded, if it came compressed."""
+    raw: bytes
+    """As it came."""
+    encoding: str
+    """Of `raw`: its Content-Encoding, "" for none."""
     path_session: str | None
     """The session that the path names."""
-    tenant: str
-    """Whose data it is."""
-    digest_key: bytes
-    """The tenant's key for message digests."""
+    tenant: Callable[[], Tenant]
+    """Whose data it is; asked when a session is named. Raises InvalidHeader."""
 
 
 class Client(Protocol):
@@ -50,8 +54,8 @@ class Client(Protocol):
         """A whole reply: `headers` as the upstream sent them, of which those travel that may, and `marks` beside them.
         True if all of it was handed to the connection."""
 
-    async def start(self, status: int, reason: str, headers: Headers, marks: Marks) -> None:
-        """The head of a reply whose body follows by `write`."""
+    async def start(self, status: int, reason: str, headers: Headers, marks: Marks, *, sized: bool) -> None:
+        """The head of a reply whose body follows by `write`; `sized`: just as long as the upstream's."""
 
     async def write(self, data: bytes) -> None:
         """Waits while the connection's buffer is full. A client that takes nothing for too long is gone."""

@@ -19,9 +19,11 @@ def decoded(reply: UpstreamReply) -> UpstreamReply:
         return reply
     if encoding not in ENCODINGS:
         reply.close()
-        raise UpstreamBroken(
+        error = UpstreamBroken(
             "The upstream compressed its reply in a way that was not asked for; switch its compression off.",
         )
+        error.retry = False
+        raise error
     return _Decoded(reply, encoding)
 
 

@@ -6,7 +6,8 @@ import msgspec
 from multidict import CIMultiDictProxy
 
 from proxy.dialects.contract import Call
-from proxy.errors import InvalidHeader, InvalidSessionId
+from proxy.errors import InvalidBody, InvalidHeader, InvalidSessionId
+from proxy.framing.members import Members
 from proxy.policy import Ignore, Policies, Policy
 
 POLICY_HEADER = "X-Session-Policy"
@@ -82,12 +83,24 @@ def _session(headers: CIMultiDictProxy[str], path_session: str | None, call: Cal
     if path_session is not None:
         return path_session
     for path in policy.session.members:
-        found = member(call, path)
-        if isinstance(found, str) and found:
-            return session_id(found)
-        if isinstance(found, int) and not isinstance(found, bool):
-            return session_id(str(found))
+        if name := _name(member(call.members, path)):
+            return session_id(name)
     return None
+
+
+def _name(found: object) -> str:
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found)
+    return found if isinstance(found, str) else ""
+
+
+def named_by_member(body: bytes, policies: Policies) -> bool:
+    """Some policy would read a session from this body. False too for what is no JSON object."""
+    try:
+        members = Members(body)
+    except InvalidBody:
+        return False
+    return any(_name(member(members, path)) for path in policies.session_members)
 
 
 def _record(headers: CIMultiDictProxy[str]) -> bool:
@@ -106,10 +119,10 @@ def _from(headers: CIMultiDictProxy[str]) -> int | None:
     return int(value)
 
 
-def member(call: Call, path: str) -> object:
+def member(members: Members, path: str) -> object:
     """The value at a dotted path of the body, None if there is none."""
     name, *rest = path.split(".")
-    raw = call.members.get(name)
+    raw = members.get(name)
     if raw is None:
         return None
     value: object = msgspec.json.decode(raw)
@@ -127,7 +140,7 @@ def ignored(call: Call, policy: Policy) -> bool:
 
 def _matches(call: Call, rule: Ignore) -> bool:
     if rule.member:
-        value = member(call, rule.member)
+        value = member(call.members, rule.member)
         if value is None or (
             rule.equals is not None and (value != rule.equals or type(value) is not type(rule.equals))
         ):

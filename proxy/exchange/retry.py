@@ -44,38 +44,60 @@ def attempt(headers: CIMultiDictProxy[str], body: bytes) -> Attempt | None:
     return Attempt("b:" + request.hex(), request, False, count != "0")
 
 
+class Claim:
+    """A recognisable request that runs now; others that are the same wait for its end."""
+
+    __slots__ = ("_future", "_key", "_running")
+
+    def __init__(self, running: "dict[tuple[Ref, str], Claim]", key: tuple[Ref, str]) -> None:
+        self._running = running
+        self._key = key
+        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> None:
+        """Until it has ended. Cancelling the wait does not end it."""
+        await asyncio.shield(self._future)
+
+    def end(self) -> None:
+        """What it recorded can be read now. May be called twice."""
+        if self._running.get(self._key) is self:
+            del self._running[self._key]
+        if not self._future.done():
+            self._future.set_result(None)
+
+
 class Retries:
     """The recognisable requests that run now, so that a retry waits for the first instead of running beside it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._running: dict[tuple[Ref, str], asyncio.Future[None]] = {}
+        self._running: dict[tuple[Ref, str], Claim] = {}
 
-    async def recorded(self, ref: Ref, attempt: Attempt, timeout_s: float) -> Replay | None:
-        """The reply to answer with, after waiting for the first request while it runs, `timeout_s` at most; None if
-        this is a request of its own.
+    async def claim(self, ref: Ref, attempt: Attempt, timeout_s: float) -> Claim | Replay:
+        """The reply to answer with, if this is the same request again and the first one was recorded; else a claim,
+        to be ended when this request has run. Waits for the first one while it runs, `timeout_s` at most.
 
         Raises IdempotencyKeyReused, TimeoutError, StoreUnavailable.
         """
-        running = self._running.get((ref, attempt.key))
-        if running is not None:
+        key = ref, attempt.key
+        if attempt.again:
             async with asyncio.timeout(timeout_s):
-                await asyncio.shield(running)
-        replay = await self._store.find_replay(ref, attempt.key)
-        if replay is not None and replay.request != attempt.request:
+                # whoever wakes first claims the key, and the others wait for that one
+                while (running := self._running.get(key)) is not None:
+                    await running.wait()
+        claim = self._running[key] = Claim(self._running, key)
+        if not attempt.again:
+            return claim
+        try:
+            replay = await self._store.find_replay(ref, attempt.key)
+        except BaseException:
+            claim.end()
+            raise
+        if replay is None:
+            return claim
+        claim.end()
+        if replay.request != attempt.request:
             raise IdempotencyKeyReused(
                 f"This {IDEMPOTENCY_HEADER} was used for another request; send a new key with a new body."
             )
         return replay
-
-    def begin(self, ref: Ref, attempt: Attempt) -> "asyncio.Future[None]":
-        """The request runs from now on, until `end`."""
-        done = asyncio.get_running_loop().create_future()
-        self._running[ref, attempt.key] = done
-        return done
-
-    def end(self, ref: Ref, attempt: Attempt, done: "asyncio.Future[None]") -> None:
-        if self._running.get((ref, attempt.key)) is done:
-            del self._running[ref, attempt.key]
-        if not done.done():
-            done.set_result(None)

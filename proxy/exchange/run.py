@@ -7,7 +7,8 @@ then, a stream from its first terminal event on.
 import asyncio
 import time
 
-from proxy.conversation.reply import Reply
+from proxy.conversation.entry import Entry
+from proxy.conversation.reply import UNREADABLE, Reply
 from proxy.dialects.contract import Call, Dialect, Reader
 from proxy.errors import (
     ProxyError,
@@ -15,6 +16,7 @@ from proxy.errors import (
     SessionConflict,
     Stopping,
     StoreUnavailable,
+    UpstreamBroken,
     UpstreamError,
 )
 from proxy.exchange.assemble import Prepared, assemble
@@ -24,11 +26,13 @@ from proxy.exchange.decoded import decoded
 from proxy.exchange.house import House
 from proxy.exchange.identify import Identity, identify, ignored
 from proxy.exchange.record import ExchangeRecord
-from proxy.exchange.retry import Attempt, attempt
+from proxy.exchange.retry import Attempt, Claim, attempt
 from proxy.exchange.turnstile import Reason, Visit
-from proxy.stores.contract import Ref
+from proxy.stores.contract import Ref, Replay
 from proxy.upstream.contract import UpstreamReply
 
+LOGGED_CHARS = 64
+"""Names that others choose are cut to so many characters in the log."""
 SETTLE_S = 2.0
 """How long usage and end marker may take after a stream's last finish reason, before the turn is recorded without."""
 
@@ -40,7 +44,7 @@ async def run(dialect: Dialect, request: Request, house: House, client: Client, 
     off. Runs in a task of its own, so that a client that hangs up does not end it.
     """
     call = dialect.read(request.body)
-    record.model, record.stream = call.model, call.stream
+    record.model, record.stream = call.model[:LOGGED_CHARS], call.stream
     who = identify(request.headers, request.path_session, call, house.policies)
     visit = house.turnstile.begin()
     try:
@@ -74,23 +78,27 @@ async def _stateful(
     record: ExchangeRecord,
     visit: Visit,
 ) -> None:
-    ref = Ref(request.tenant, "session", who.session)
+    tenant = request.tenant()
+    ref = Ref(tenant.name, "session", who.session)
     record.kind, record.session, record.policy = "session", who.session, who.policy.name
+    record.tenant = tenant.shown
     tried = attempt(request.headers, request.body) if who.record else None
-    began: asyncio.Future[None] | None = None
+    claim: Claim | None = None
     try:
         if tried is not None:
-            if tried.again and await _answer_again(house, ref, tried, who, client, record):
+            claimed = await _claimed(house, ref, tried, who)
+            if isinstance(claimed, Replay):
+                await _answer_again(house, ref, tried, claimed, client, record)
                 return
-            began = house.retries.begin(ref, tried)
+            claim, visit.key = claimed, tried.key
         if who.record:
             since = time.monotonic()
-            await house.turnstile.enter(visit, ref, who.policy, retry=tried is not None and tried.again)
+            await house.turnstile.enter(visit, ref, who.policy)
             record.queued_ms = _ms(since)
         prepared = await assemble(dialect, request, call, who, house.store)
         record.turn, record.history = prepared.turn, prepared.plan.history
         record.kept, record.dropped, record.tokens = prepared.plan.kept, prepared.plan.dropped, prepared.plan.tokens
-        await _Conversation(dialect, request, house, client, record, visit, who, prepared, tried).hold()
+        await _Conversation(dialect, request, house, client, record, visit, who, prepared, tried, claim).hold()
     except StoreUnavailable as error:
         if who.policy.session.on_store_failure != "stateless" or error.retry is False:
             raise
@@ -98,24 +106,24 @@ async def _stateful(
         marks = (("X-Session-Id", who.session), ("X-Session-Context", f'policy="{who.policy.name}", stateless'))
         await _stateless(request, house, client, record, marks)
     finally:
-        if tried is not None and began is not None:
-            house.retries.end(ref, tried, began)
+        if claim is not None:
+            claim.end()
+
+
+async def _claimed(house: House, ref: Ref, tried: Attempt, who: Identity) -> Claim | Replay:
+    try:
+        return await house.retries.claim(ref, tried, who.policy.queue_timeout_s)
+    except TimeoutError:
+        raise QueueTimeout("The same request still runs; send it again later.", retry_after_s=1) from None
 
 
 async def _answer_again(
-    house: House, ref: Ref, tried: Attempt, who: Identity, client: Client, record: ExchangeRecord
-) -> bool:
-    """True if this was the same request again and has been answered by the recorded reply."""
-    try:
-        replay = await house.retries.recorded(ref, tried, who.policy.queue_timeout_s)
-    except TimeoutError:
-        raise QueueTimeout("The same request still runs; send it again later.", retry_after_s=1) from None
-    if replay is None:
-        return False
+    house: House, ref: Ref, tried: Attempt, replay: Replay, client: Client, record: ExchangeRecord
+) -> None:
+    """This was the same request again: it gets the recorded reply."""
     record.status, record.recorded = replay.status, "replayed"
     if await client.send(replay.status, "", NO_HEADERS, replay.headers, replay.body):
         house.store.delivered(ref, tried.key)
-    return True
 
 
 async def _stateless(
@@ -126,9 +134,11 @@ async def _stateless(
     marks: Marks,
 ) -> None:
     """Relays the request as it came, and the reply as it comes."""
-    reply = await _ask(request, request.body, house, record)
+    if request.encoding:
+        request.upstream_headers["Content-Encoding"] = request.encoding
+    reply = await _ask(request, request.raw, house, record)
     try:
-        await client.start(reply.status, reply.reason, reply.headers, marks)
+        await client.start(reply.status, reply.reason, reply.headers, marks, sized=True)
         try:
             while chunk := await reply.read():
                 record.bytes_out += len(chunk)
@@ -159,7 +169,19 @@ def _ms(since: float) -> float:
 class _Conversation:
     """The second half of a stateful exchange, when it is known what to ask: send, relay, append."""
 
-    __slots__ = ("client", "dialect", "house", "prepared", "record", "request", "tried", "visit", "who")
+    __slots__ = (
+        "claim",
+        "client",
+        "dialect",
+        "house",
+        "prepared",
+        "record",
+        "request",
+        "sent",
+        "tried",
+        "visit",
+        "who",
+    )
 
     def __init__(
         self,
@@ -172,9 +194,13 @@ class _Conversation:
         who: Identity,
         prepared: Prepared,
         tried: Attempt | None,
+        claim: Claim | None,
     ) -> None:
         self.dialect, self.request, self.house, self.client, self.record = dialect, request, house, client, record
         self.visit, self.who, self.prepared, self.tried = visit, who, prepared, tried
+        self.claim = claim
+        self.sent: list[bytes] = []
+        """What the client was given of a stream, for those who may ask for it again."""
 
     async def hold(self) -> None:
         """Asks the upstream and sees the reply through, whatever becomes of client, upstream and store."""
@@ -189,7 +215,8 @@ class _Conversation:
             if not 200 <= reply.status < 300:
                 await self._relay_refusal(reply)
                 return
-            stream = reply.headers.get("Content-Type", "").lower().startswith("text/event-stream")
+            kind = reply.headers.get("Content-Type", "").lower()
+            stream = kind.startswith("text/event-stream") or (not kind and self.prepared.call.stream)
             self.record.stream = stream
             reader = self.dialect.reader(self.prepared.call, stream=stream)
             await (self._relay_stream(reply, reader) if stream else self._relay_plain(reply, reader))
@@ -197,7 +224,7 @@ class _Conversation:
             if visit.reason is None:
                 raise
             visit.calm()
-            await self._cut_short(visit.reason, reader)
+            await self._cut_short(visit.reason, reply, reader)
             raise
         finally:
             if reply is not None:
@@ -206,7 +233,7 @@ class _Conversation:
     async def _relay_refusal(self, reply: UpstreamReply) -> None:
         """An error of the upstream goes to the client as it is; nothing is recorded."""
         marks = (("X-Session-Id", self.who.session),)
-        await self.client.start(reply.status, reply.reason, reply.headers, marks)
+        await self.client.start(reply.status, reply.reason, reply.headers, marks, sized=True)
         try:
             while chunk := await reply.read():
                 self.record.bytes_out += len(chunk)
@@ -230,26 +257,26 @@ class _Conversation:
         self.visit.calm()
         body = reader.release()
         answer = reader.reply()
-        recorded = answer.whole and answer.message is not None
-        marks = self._marks(recorded=recorded)
         self.record.bytes_out = len(body)
-        if recorded:
-            await self._commit(answer, "whole", sent=(reply, marks, body))
+        entry: Entry | None = None
+        if answer.whole and answer.message is not None:
+            entry = await self._commit(answer, "whole", sent=(reply, self._marks(self.prepared.turn), body))
         elif answer.error:
             await self._keep_failed(answer, answer.error)
-        self.house.turnstile.leave(self.visit)
-        if await self.client.send(reply.status, reply.reason, reply.headers, marks, body):
+        self._over()
+        if await self.client.send(
+            reply.status, reply.reason, reply.headers, self._marks(entry.turn if entry else None), body
+        ):
             self._delivered()
 
     async def _relay_stream(self, reply: UpstreamReply, reader: Reader) -> None:
         client, record = self.client, self.record
-        marks = self._marks(recorded=True)
-        await client.start(reply.status, reply.reason, reply.headers, marks)
-        sent: list[bytes] = []
+        marks = self._marks(self.prepared.turn)
+        await client.start(reply.status, reply.reason, reply.headers, marks, sized=False)
         broken: UpstreamError | None = None
         ended = False
         try:
-            while not (reader.ended or reader.done):
+            while not reader.ended:
                 chunk = await reply.read()
                 if not chunk:
                     ended = True
@@ -258,35 +285,38 @@ class _Conversation:
                 if out := reader.feed(chunk):
                     record.bytes_out += len(out)
                     if self.tried is not None:
-                        sent.append(out)
+                        self.sent.append(out)
                     await client.write(out)
             if not ended:
                 ended = await self._settle(reply, reader)
         except UpstreamError as error:
             broken = error
+        self.visit.calm()
         answer = reader.reply()
         if broken is not None and not (reader.ended and answer.whole):
-            self.visit.calm()
             await self._keep_failed(answer, broken.code)
             client.break_off()
             return
-        self.visit.calm()
+        try:
+            if answer.whole and answer.message is not None:
+                await self._commit(answer, "whole", sent=(reply, marks, b"".join([*self.sent, reader.held])))
+            elif answer.error:
+                await self._keep_failed(answer, answer.error)
+                if answer.error == UNREADABLE:
+                    raise UpstreamBroken("The upstream's stream could not be read, so the turn was not recorded.")
+        except ProxyError as error:
+            record.error = error.code
+            await client.write(self.dialect.error_event(error))
+            client.break_off()
+            return
+        self._over()
         held = reader.release()
-        if answer.whole and answer.message is not None:
-            try:
-                await self._commit(answer, "whole", sent=(reply, marks, b"".join([*sent, held])))
-            except ProxyError as error:
-                record.error = error.code
-                await client.write(self.dialect.error_event(error))
-                client.break_off()
-                return
-        elif answer.error:
-            await self._keep_failed(answer, answer.error)
-        self.house.turnstile.leave(self.visit)
         record.bytes_out += len(held)
         await client.write(held)
+        # nobody needs the rest of it when the client has gone
+        client.on_gone(reply.close)
         try:
-            while not ended and broken is None and (chunk := await reply.read()):
+            while not ended and broken is None and not client.gone and (chunk := await reply.read()):
                 await client.write(chunk)
         except UpstreamError as error:
             broken = error
@@ -310,39 +340,49 @@ class _Conversation:
             pass  # what is missing is at most usage: the turn is complete, and waiting longer would only hold it up
         return False
 
-    async def _cut_short(self, reason: Reason, reader: Reader | None) -> None:
+    async def _cut_short(self, reason: Reason, reply: UpstreamReply | None, reader: Reader | None) -> None:
         """The exchange was interrupted: what was read is kept, unless the policy discards it."""
-        answer = reader.reply() if reader is not None else None
         discard = self.visit.on_disconnect == "discard" and reason is not Reason.STOPPING
         try:
-            if self.who.record and not discard and answer is not None:
-                if answer.message is not None and not answer.error:
-                    await self._commit(answer, "whole" if answer.whole else "partial")
-                else:
+            if self.who.record and not discard and reader is not None and reply is not None:
+                answer = reader.reply()
+                if answer.message is None or answer.error:
                     await self._keep_failed(answer, reason.name.lower())
+                elif answer.whole:
+                    body = b"".join([*self.sent, reader.held])
+                    await self._commit(answer, "whole", sent=(reply, self._marks(self.prepared.turn), body))
+                else:
+                    await self._commit(answer, "partial")
         except ProxyError as error:
             self.record.error = error.code
-        self.house.turnstile.leave(self.visit)
+        self._over()
         if not self.client.gone and self.client.started:
             self.client.break_off()
 
-    async def _commit(self, answer: Reply, state: str, sent: Sent | None = None) -> None:
-        """Raises SessionConflict, StoreUnavailable; both say that a retry would pay again."""
+    def _over(self) -> None:
+        """The next request on the session may come, and the same one again is answered by what was recorded."""
+        self.house.turnstile.leave(self.visit)
+        if self.claim is not None:
+            self.claim.end()
+
+    async def _commit(self, answer: Reply, state: str, sent: Sent | None = None) -> Entry | None:
+        """None if nothing shall be recorded. Raises SessionConflict, StoreUnavailable, which say that a retry would
+        pay again."""
         record = self.record
-        record.finish, record.prompt_tokens = answer.finish, answer.prompt_tokens
+        record.finish, record.prompt_tokens = answer.finish[:LOGGED_CHARS], answer.prompt_tokens
         record.completion_tokens = answer.completion_tokens
         if not self.who.record:
-            return
+            return None
         try:
-            await commit(self.dialect, self.request, self.house, self.prepared, answer, state, self.tried, sent)
+            entry = await commit(self.dialect, self.request, self.house, self.prepared, answer, state, self.tried, sent)
         except SessionConflict as error:
-            record.error = error.code
             await self._keep_failed(answer, error.code)
             raise
         except StoreUnavailable as error:
             error.retry = False
             raise
         record.recorded = state
+        return entry
 
     async def _keep_failed(self, answer: Reply, code: str) -> None:
         """For `sessions show`. That a failed exchange cannot be kept is no second failure: it is logged."""
@@ -359,8 +399,9 @@ class _Conversation:
         if self.tried is not None and self.record.recorded == "whole":
             self.house.store.delivered(self.prepared.ref, self.tried.key)
 
-    def _marks(self, *, recorded: bool) -> Marks:
+    def _marks(self, turn: int | None) -> Marks:
+        """`turn`: the number of the turn that is recorded, None if none is."""
         session, context = ("X-Session-Id", self.who.session), ("X-Session-Context", self.prepared.context_header)
-        if recorded and self.who.record:
-            return session, ("X-Session-Turn", str(self.prepared.turn)), context
-        return session, context
+        if turn is None or not self.who.record:
+            return session, context
+        return session, ("X-Session-Turn", str(turn)), context

@@ -13,6 +13,8 @@ TENANT_LENGTH = 256
 
 class Tenant(msgspec.Struct, frozen=True):
     name: str
+    shown: str
+    """The name for logs: "" where it is the hash of a credential, which never leaves the store."""
     digest_key: bytes
     """For the digests of this tenant's messages: equal messages of two tenants have different digests."""
 
@@ -27,7 +29,7 @@ class Tenants:
         self._secret = secret
         # what is asked for on every request; remembered in memory only, for the busiest
         self._hashed = lru_cache(maxsize=1024)(lambda key: self._keyed(b"tenant\0", key)[:16].hex())
-        self._tenant = lru_cache(maxsize=1024)(lambda name: Tenant(name, self._keyed(b"digest\0", name)))
+        self._tenant = lru_cache(maxsize=1024)(lambda name, shown: Tenant(name, shown, self._keyed(b"digest\0", name)))
         self._names = {sha256(key.encode()).digest(): name for name, key in api_keys}
 
     def admit(self, key: str | None) -> str | None:
@@ -45,23 +47,18 @@ class Tenants:
     def of(self, key: str | None, headers: CIMultiDictProxy[str]) -> Tenant:
         """The tenant of a request that carries the credential `key`. Raises Unauthorized, InvalidHeader."""
         name = self.admit(key)
-        if name is None:
-            name = self._named(key, headers)
-        return self._tenant(name)
-
-    def _named(self, key: str | None, headers: CIMultiDictProxy[str]) -> str:
+        if name is not None:
+            return self._tenant(name, name)
         if self._mode == "shared":
-            return "shared"
+            return self._tenant("shared", "shared")
         if self._header:
             value = headers.get(self._header, "")
             if not (0 < len(value) <= TENANT_LENGTH and value.isascii() and value.isprintable()):
                 raise InvalidHeader(
                     f"Send the tenant in the {self._header} header: 1 to 256 printable ASCII characters."
                 )
-            return value
-        if key is None:
-            return "anonymous"
-        return self._hashed(key)
+            return self._tenant(value, value)
+        return self._tenant("anonymous", "anonymous") if key is None else self._tenant(self._hashed(key), "")
 
     def _keyed(self, what: bytes, value: str) -> bytes:
         return blake2b(what + value.encode(errors="surrogateescape"), key=self._secret, digest_size=32).digest()

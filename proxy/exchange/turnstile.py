@@ -27,7 +27,7 @@ class Reason(Enum):
 class Visit:
     """One exchange under way, as seen from outside. Lives as long as its task."""
 
-    __slots__ = ("_interruptible", "_task", "client_gone", "on_disconnect", "reason", "ref", "waiting")
+    __slots__ = ("_interruptible", "_task", "client_gone", "key", "on_disconnect", "reason", "ref", "waiting")
 
     def __init__(self) -> None:
         self._task = asyncio.current_task()
@@ -39,11 +39,18 @@ class Visit:
         """The upstream has not been asked yet: when the client goes now, nobody misses the reply."""
         self.on_disconnect = "discard"
         self.reason: Reason | None = None
+        self.key = ""
+        """What recognises its request when it is sent again, "" for nothing."""
 
     def interrupt(self, reason: Reason) -> None:
         """Ends the exchange early, unless its entry is being committed or it was interrupted before."""
-        if self._interruptible and self.reason is None and self._task is not None:
+        if self._interruptible and self.reason is None:
             self.reason = reason
+            # not at once: it may be this very task that finds the client gone, and go on to what is not interruptible
+            asyncio.get_running_loop().call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        if self._interruptible and self._task is not None:
             self._task.cancel()
 
     def asking(self) -> None:
@@ -78,11 +85,11 @@ class Turnstile:
         self._visits.discard(visit)
         self.leave(visit)
 
-    async def enter(self, visit: Visit, ref: Ref, policy: Policy, *, retry: bool) -> None:
+    async def enter(self, visit: Visit, ref: Ref, policy: Policy) -> None:
         """Takes the session for `visit`, until it leaves or ends.
 
-        A reply that is still being finished for a client who left is ended by a new request, but not by a `retry` of
-        the same one. Raises SessionBusy (policy `reject`), QueueTimeout.
+        A reply that is still being finished for a client who left is ended by a new request, but not by the same one
+        again (`visit.key`). Raises SessionBusy (policy `reject`), QueueTimeout.
         """
         mode = policy.session.concurrency
         if mode == "parallel":
@@ -92,9 +99,10 @@ class Turnstile:
             self._holders[ref] = visit
             visit.ref = ref
             return
-        if holder.client_gone and not retry:
+        again = bool(visit.key) and holder.key == visit.key
+        if holder.client_gone and not again:
             holder.interrupt(Reason.SUPERSEDED)
-        elif mode == "reject" and not retry:
+        elif mode == "reject" and not again:
             raise SessionBusy(
                 'Another request on this session is running; wait for its end, or set concurrency = "queue".'
             )

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from proxy.exchange.contract import Headers, Marks
 from proxy.server.passthrough import cut, relayed
@@ -41,15 +42,15 @@ class HttpClient:
                 self._callback()
 
     async def send(self, status: int, reason: str, headers: Headers, marks: Marks, body: bytes) -> bool:
-        kept = to_client(headers)
+        kept = _with_marks(headers, marks)
         kept.popall("Content-Length", None)
-        kept.extend(marks)
         response = web.Response(status=status, reason=reason or None, headers=kept, body=body)
         return await self._begin(response) and await self._guarded(response.write_eof())
 
-    async def start(self, status: int, reason: str, headers: Headers, marks: Marks) -> None:
-        kept = to_client(headers)
-        kept.extend(marks)
+    async def start(self, status: int, reason: str, headers: Headers, marks: Marks, *, sized: bool) -> None:
+        kept = _with_marks(headers, marks)
+        if not sized:
+            kept.popall("Content-Length", None)
         await self._begin(web.StreamResponse(status=status, reason=reason or None, headers=kept))
 
     async def write(self, data: bytes) -> None:
@@ -71,17 +72,24 @@ class HttpClient:
         relayed(response)
         if self._gone:
             return False
-        try:
-            await response.prepare(self._request)
-        except ConnectionError:
-            self.hang_up()
-        return not self._gone
+        return await self._guarded(response.prepare(self._request))
 
-    async def _guarded(self, step: Awaitable[None]) -> bool:
+    async def _guarded(self, step: Awaitable[object]) -> bool:
         """Runs a write; False if the client has gone, or took nothing for so long that it was cut off."""
         try:
             with self._patience:
                 await step
         except ConnectionError:
             self.hang_up()
+        if self._request.transport is None:
+            # cut off while it was waited for: aiohttp then ends the write as if all were well
+            self.hang_up()
         return not self._gone
+
+
+def _with_marks(headers: Headers, marks: Marks) -> CIMultiDict[str]:
+    """The upstream's headers that travel, with the proxy's own in place of any of the same name."""
+    kept = to_client(headers)
+    for name, value in marks:
+        kept[name] = value
+    return kept

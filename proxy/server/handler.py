@@ -4,6 +4,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -12,7 +13,7 @@ from proxy.dialects.contract import Dialect
 from proxy.errors import BodyTooLarge, InvalidBody, ProxyError, UnsupportedDialect, UnsupportedEncoding
 from proxy.exchange.contract import NO_HEADERS, Marks, Request
 from proxy.exchange.house import House
-from proxy.exchange.identify import FROM_HEADER, split_target
+from proxy.exchange.identify import FROM_HEADER, named_by_member, split_target
 from proxy.exchange.record import ExchangeRecord
 from proxy.exchange.run import run
 from proxy.exchange.tenant import Tenants
@@ -24,6 +25,15 @@ from proxy.upstream.headers import credential, key_of, to_upstream, with_upstrea
 
 CLOSE_S = 5.0
 """What an interrupted exchange gets to keep what it has read."""
+
+
+class Body(NamedTuple):
+    """A request's whole body."""
+
+    raw: bytes
+    decoded: bytes
+    encoding: str
+    """Its Content-Encoding, "" for none."""
 
 
 class Handler:
@@ -71,21 +81,30 @@ class Handler:
                 dialect = spoken
             held = credential(request.headers)
             key = key_of(*held) if held else None
+            self._tenants.admit(key)
             policies = self._house.policies
             named = session is not None or any(name in request.headers for name in policies.session_headers)
-            if spoken is not None and (named or policies.reads_members or FROM_HEADER in request.headers):
-                return await self._exchange(spoken, request, target, session, key, record)
-            self._tenants.admit(key)
+            if spoken is not None and (named or FROM_HEADER in request.headers):
+                body = await self._body(request)
+                return await self._exchange(spoken, request, target, session, key, body, record)
             if named and self._generates(request.method, path):
                 raise UnsupportedDialect(
                     "Sessions are spoken on Chat Completions (…/chat/completions); "
                     "send this request there, or without a session."
                 )
+            first: list[bytes] = []
+            if spoken is not None and policies.session_members:
+                peeked = await self._peek(request, first)
+                if peeked is not None and named_by_member(peeked.decoded, policies):
+                    return await self._exchange(spoken, request, target, session, key, peeked, record)
             headers = self._upstream_headers(request)
-            return await self._relay.relay(request, target=target, headers=headers, record=record)
+            return await self._relay.relay(request, target=target, headers=headers, record=record, first=first)
         except ProxyError as error:
             record.status, record.error = error.status, error.code
             return error_reply(dialect, error)
+        except Exception as error:  # noqa: BLE001 - a bug here must not leave the client without an answer
+            record.status, record.error = 500, ProxyError.code
+            return error_reply(dialect, self._bug(error))
         finally:
             if record.kind == "pass":
                 record.total_ms = round((time.monotonic() - began) * 1000, 3)
@@ -120,25 +139,24 @@ class Handler:
         target: str,
         session: str | None,
         key: str | None,
+        body: Body,
         record: ExchangeRecord,
     ) -> web.StreamResponse:
         """Runs the exchange in a task of its own: when the client hangs up, this handler is cancelled, it is not."""
         record.kind = "session"
-        tenant = self._tenants.of(key, request.headers)
-        record.tenant = tenant.name
         headers = self._upstream_headers(request)
         headers.popall("Content-Length", None)
-        body = await self._body(request)
         headers.popall("Content-Encoding", None)
         asked = Request(
             method=request.method,
             target=target,
             headers=request.headers,
             upstream_headers=headers,
-            body=body,
+            body=body.decoded,
+            raw=body.raw,
+            encoding=body.encoding,
             path_session=session,
-            tenant=tenant.name,
-            digest_key=tenant.digest_key,
+            tenant=lambda: self._tenants.of(key, request.headers),
         )
         client = HttpClient(request, self._write_timeout_s)
         task = asyncio.create_task(self._run(dialect, asked, client, record))
@@ -160,16 +178,19 @@ class Handler:
         except ProxyError as error:
             record.status, record.error = error.status, error.code
             await self._answer(dialect, client, error)
-        except Exception as error:  # noqa: BLE001 - a bug here must not leave the client without an answer
-            # where and what kind, but not the error's text: it may quote content
-            places = "".join(traceback.format_tb(error.__traceback__))
-            self._say(f"internal error: {type(error).__name__}\n{places}")
-            record.status, record.error = 500, "internal_error"
-            await self._answer(dialect, client, ProxyError("The proxy failed inside; its log says where."))
+        except Exception as error:  # noqa: BLE001 - as above
+            record.status, record.error = 500, ProxyError.code
+            await self._answer(dialect, client, self._bug(error))
         finally:
             client.end()
             record.total_ms = round((time.monotonic() - began) * 1000, 3)
             self._log.exchange(record)
+
+    def _bug(self, error: Exception) -> ProxyError:
+        # where and what kind, but not the error's text: it may quote content
+        places = "".join(traceback.format_tb(error.__traceback__))
+        self._say(f"internal error: {type(error).__name__}\n{places}")
+        return ProxyError("The proxy failed inside; its log says where.")
 
     async def _answer(self, dialect: Dialect, client: HttpClient, error: ProxyError) -> None:
         if client.started:
@@ -177,28 +198,58 @@ class Handler:
             return
         await client.send(error.status, "", NO_HEADERS, error_headers(error), dialect.error(error))
 
-    async def _body(self, request: web.Request) -> bytes:
-        """The whole body, decoded. Raises BodyTooLarge, UnsupportedEncoding, InvalidBody."""
+    async def _body(self, request: web.Request) -> Body:
+        """Raises BodyTooLarge, UnsupportedEncoding, InvalidBody."""
         limit = self._max_body_bytes
-        too_large = BodyTooLarge(
-            f"The body is larger than {limit} bytes; send less, or raise REMORA_MAX_BODY.", param="messages"
-        )
         if (request.content_length or 0) > limit:
-            raise too_large
+            raise _too_large(limit)
         encoding = request.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ENCODINGS:
             raise UnsupportedEncoding("Send the body without Content-Encoding, or as gzip or deflate.")
-        inflate = Inflate(encoding, limit)
         chunks: list[bytes] = []
+        size = 0
+        while chunk := await request.content.readany():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+        return _decoded(b"".join(chunks), encoding, limit)
+
+    async def _peek(self, request: web.Request, first: list[bytes]) -> Body | None:
+        """The body of a request that may name its session there; what was read of it stands in `first` as well. None
+        if it is too long or of another form than a session's body may have: then it names none."""
+        limit = self._max_body_bytes
+        encoding = request.headers.get("Content-Encoding", "").strip().lower()
+        if (request.content_length or 0) > limit or encoding not in ENCODINGS:
+            return None
+        size = 0
+        while chunk := await request.content.readany():
+            first.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                return None
         try:
-            while chunk := await request.content.readany():
-                chunks.append(inflate.feed(chunk))
-            inflate.end()
-        except TooMuch:
-            raise too_large from None
-        except ValueError as error:
-            raise InvalidBody(f"The body is {error}; send it again.") from None
-        return b"".join(chunks)
+            return _decoded(b"".join(first), encoding, limit)
+        except (BodyTooLarge, InvalidBody):
+            return None
+
+
+def _decoded(raw: bytes, encoding: str, limit: int) -> Body:
+    inflate = Inflate(encoding, limit)
+    try:
+        decoded = inflate.feed(raw)
+        inflate.end()
+    except TooMuch:
+        raise _too_large(limit) from None
+    except ValueError as error:
+        raise InvalidBody(f"The body is {error}; send it again.") from None
+    return Body(raw, decoded, encoding)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"The body is larger than {limit} bytes; send less, or raise REMORA_MAX_BODY.", param="messages"
+    )
 
 
 def error_headers(error: ProxyError) -> Marks:

@@ -4,10 +4,10 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from multidict import CIMultiDict
 
 from proxy.errors import UpstreamError
@@ -46,10 +46,17 @@ class Relay:
         self._write_timeout_s = write_timeout_s
 
     async def relay(
-        self, request: web.Request, *, target: str, headers: CIMultiDict[str], record: ExchangeRecord
+        self,
+        request: web.Request,
+        *,
+        target: str,
+        headers: CIMultiDict[str],
+        record: ExchangeRecord,
+        first: Sequence[bytes] = (),
     ) -> web.StreamResponse:
         """Sends the request on and its reply back; WebSockets too. `headers` are those that travel
-        (`headers.to_upstream`), credentials exchanged. Fills in `status`, `upstream_ms`, `bytes_out` and `error`.
+        (`headers.to_upstream`), credentials exchanged; `first` is what was read of the body already. Fills in
+        `status`, `upstream_ms`, `bytes_out` and `error`.
 
         Raises UpstreamError while nothing was answered yet, BadRequest for a target that is no path. A reply that
         breaks later is cut off for the client as well."""
@@ -59,7 +66,7 @@ class Relay:
             if web.WebSocketResponse(protocols=offered).can_prepare(request):
                 return await self._websocket(request, offered, target, headers, record)
         started = time.perf_counter()
-        reply = await self._upstream.download(request.method, target, headers, _upload(request))
+        reply = await self._upstream.download(request.method, target, headers, _upload(request, first))
         record.upstream_ms = (time.perf_counter() - started) * 1000
         return await _answer(request, reply, record, self._write_timeout_s)
 
@@ -147,14 +154,21 @@ def cut(request: web.Request) -> None:
         transport.close()
 
 
-def _upload(request: web.Request) -> bytes | AsyncIterator[bytes] | None:
+def _upload(request: web.Request, first: Sequence[bytes]) -> bytes | AsyncIterator[bytes] | None:
     """The client's body on its way up, with the framing that it came in."""
     if not request.body_exists:
         return None
     content = request.content
     if content.is_eof() and "Content-Length" in request.headers:
-        return content.read_nowait()
-    return content.iter_any()
+        return b"".join([*first, content.read_nowait()])
+    return _parts(first, content) if first else content.iter_any()
+
+
+async def _parts(first: Sequence[bytes], rest: StreamReader) -> AsyncIterator[bytes]:
+    for part in first:
+        yield part
+    async for part in rest.iter_any():
+        yield part
 
 
 def _offered(request: web.Request) -> tuple[str, ...]:

@@ -70,9 +70,9 @@ def to_client(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
 
 
 def credential(headers: Mapping[str, str]) -> tuple[str, str] | None:
-    """The first credential header that is present and not empty: its name as in CREDENTIALS, and its value."""
+    """The first credential header that holds a key: its name as in CREDENTIALS, and its value."""
     for name in CREDENTIALS:
-        if value := headers.get(name):
+        if (value := headers.get(name)) and key_of(name, value):
             return name, value
     return None
 
@@ -81,8 +81,8 @@ def key_of(name: str, value: str) -> str:
     """The bare key in a credential header: of `Authorization: Bearer KEY` it is KEY."""
     if name == "Authorization":
         scheme, _, key = value.partition(" ")
-        return key.strip() if scheme.lower() == "bearer" else value
-    return value
+        return (key if scheme.lower() == "bearer" else value).strip()
+    return value.strip()
 
 
 def with_upstream_key(headers: CIMultiDict[str], key: str) -> None:

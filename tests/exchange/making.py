@@ -15,6 +15,7 @@ from proxy.exchange.commit import commit
 from proxy.exchange.contract import Request
 from proxy.exchange.house import House
 from proxy.exchange.identify import Identity
+from proxy.exchange.tenant import Tenant
 from proxy.policy import Policies, Policy
 from proxy.stores.contract import Ref, Store
 from proxy.upstream.contract import UpstreamReply
@@ -76,9 +77,10 @@ def request(body: bytes) -> Request:
         headers=headers(),
         upstream_headers=CIMultiDict(),
         body=body,
+        raw=body,
+        encoding="",
         path_session=None,
-        tenant=REF.tenant,
-        digest_key=KEY,
+        tenant=lambda: Tenant(REF.tenant, REF.tenant, KEY),
     )
 
 

@@ -11,11 +11,12 @@ from proxy.context.contract import Window
 from proxy.conversation.quirks import Quirks
 from proxy.errors import StoreUnavailable, UnknownToolCall, UnknownTurn
 from proxy.exchange import assemble
+from proxy.exchange.tenant import Tenant
 from proxy.policy import Policy, Session
 from proxy.stores import open_store
 from proxy.stores.contract import Store
 from proxy.tokens import counter
-from tests.exchange.making import PLAIN, REF, Json, asked, context, prepare, request, said, turn
+from tests.exchange.making import KEY, PLAIN, REF, Json, asked, context, prepare, request, said, turn
 
 UNKNOWN = "mystery-7b"
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
@@ -340,7 +341,7 @@ async def test_tools_weigh_beside_the_messages() -> None:
 async def test_other_tenants_and_sessions_have_no_part_in_it() -> None:
     store = await talked(2)
     req = asked("u1")
-    theirs = await prepare(store, msgspec.structs.replace(req, tenant="other"))
+    theirs = await prepare(store, msgspec.structs.replace(req, tenant=lambda: Tenant("other", "other", KEY)))
     assert (theirs.body, theirs.head, theirs.parent) == (req.body, None, None)
 
 

@@ -228,7 +228,6 @@ async def test_a_parallel_branch_stays_a_branch() -> None:
     assert len(await records(store)) == 4, "nothing is overwritten"
 
 
-@pytest.mark.xfail(strict=True, reason="an append to an erased session revives it under `parallel`")
 @pytest.mark.parametrize("anew", [False, True])
 async def test_a_parallel_turn_does_not_bring_back_what_was_erased_meanwhile(anew: bool) -> None:
     """Nor does it put the erased preamble into a session that has begun anew under the name."""
@@ -243,7 +242,6 @@ async def test_a_parallel_turn_does_not_bring_back_what_was_erased_meanwhile(ane
     assert not any(each.preamble for each in await records(store))
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="a branch whose parent was erased is no conflict yet")
 async def test_a_parallel_branch_whose_start_was_erased_meanwhile_is_a_conflict() -> None:
     store = open_store("memory:")
     await turn(store, asked("u1"), "a1", PARALLEL)

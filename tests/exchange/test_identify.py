@@ -95,7 +95,7 @@ def test_options_are_read() -> None:
     [("user", "u"), ("metadata.id", 7), ("metadata.other", None), ("user.deeper", None), ("nope", None)],
 )
 def test_members_are_found_by_dotted_paths(path: str, value: object) -> None:
-    assert member(CALL, path) == value
+    assert member(CALL.members, path) == value
 
 
 @pytest.mark.parametrize(

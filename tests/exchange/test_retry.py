@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from proxy.conversation.entry import grow, new_id
 from proxy.conversation.message import Message
 from proxy.errors import IdempotencyKeyReused
-from proxy.exchange.retry import Attempt, Retries, attempt
+from proxy.exchange.retry import Attempt, Claim, Retries, attempt
 from proxy.stores import open_store
 from proxy.stores.contract import Append, Ref, Replay, Store
 from tests.exchange.making import KEY, REF, headers
@@ -44,6 +44,22 @@ async def recorded(store: Store, one: Attempt, ref: Ref = REF) -> Replay:
     replay = msgspec.structs.replace(replay_of(one), entry=entry.id)
     await store.append(Append(ref=ref, expected=chain.ref_head if chain else None, entry=entry, replay=replay))
     return replay
+
+
+async def again(retries: Retries, ref: Ref, one: Attempt, timeout_s: float) -> Replay | None:
+    """The same request again: its recorded reply; None if it is a request of its own, which then ends at once."""
+    found = await retries.claim(ref, one, timeout_s)
+    if isinstance(found, Claim):
+        found.end()
+        return None
+    return found
+
+
+async def begun(retries: Retries, ref: Ref, one: Attempt) -> Claim:
+    """A first request that runs."""
+    found = await retries.claim(ref, msgspec.structs.replace(one, again=False), 60)
+    assert isinstance(found, Claim)
+    return found
 
 
 async def settled() -> None:
@@ -101,7 +117,7 @@ def test_a_key_with_bytes_that_are_no_utf_8_is_a_key() -> None:
 
 async def test_a_request_of_its_own_has_no_recorded_reply() -> None:
     retries = Retries(open_store("memory:"))
-    assert await retries.recorded(REF, tried({"Idempotency-Key": "a"}), 5) is None
+    assert await again(retries, REF, tried({"Idempotency-Key": "a"}), 5) is None
 
 
 @pytest.mark.parametrize("named", [{"Idempotency-Key": "a"}, {"x-stainless-retry-count": "1"}])
@@ -109,15 +125,15 @@ async def test_the_recorded_reply_is_given_again(named: dict[str, str]) -> None:
     store = open_store("memory:")
     replay = await recorded(store, tried(named))
     retries = Retries(store)
-    assert await retries.recorded(REF, tried(named), 5) == replay
-    assert await retries.recorded(OTHER, tried(named), 5) is None
+    assert await again(retries, REF, tried(named), 5) == replay
+    assert await again(retries, OTHER, tried(named), 5) is None
 
 
 async def test_a_key_used_for_another_body_is_refused() -> None:
     store = open_store("memory:")
     await recorded(store, tried({"Idempotency-Key": "a"}, b"one"))
     with pytest.raises(IdempotencyKeyReused):
-        await Retries(store).recorded(REF, tried({"Idempotency-Key": "a"}, b"two"), 5)
+        await again(Retries(store), REF, tried({"Idempotency-Key": "a"}, b"two"), 5)
 
 
 async def test_once_the_session_has_moved_on_only_a_key_still_counts() -> None:
@@ -127,62 +143,62 @@ async def test_once_the_session_has_moved_on_only_a_key_still_counts() -> None:
     await recorded(store, by_key)
     await recorded(store, tried({"x-stainless-retry-count": "1"}, b"later"))
     retries = Retries(store)
-    assert await retries.recorded(REF, by_body, 5) is None
-    assert await retries.recorded(REF, by_key, 5) is not None
+    assert await again(retries, REF, by_body, 5) is None
+    assert await again(retries, REF, by_key, 5) is not None
 
 
 async def test_a_retry_waits_for_the_first_and_gets_its_reply() -> None:
     store = open_store("memory:")
     retries, one = Retries(store), tried({"Idempotency-Key": "a"})
-    first = retries.begin(REF, one)
-    second = asyncio.create_task(retries.recorded(REF, one, 60))
-    third = asyncio.create_task(retries.recorded(REF, one, 60))
+    first = await begun(retries, REF, one)
+    second = asyncio.create_task(again(retries, REF, one, 60))
+    third = asyncio.create_task(again(retries, REF, one, 60))
     await settled()
     assert not second.done()
     replay = await recorded(store, one)
     await settled()
     assert not second.done(), "the first still runs"
-    retries.end(REF, one, first)
+    first.end()
     assert await second == replay
     assert await third == replay
 
 
 async def test_a_retry_of_what_left_nothing_is_a_request_of_its_own() -> None:
     retries, one = Retries(open_store("memory:")), tried({"Idempotency-Key": "a"})
-    first = retries.begin(REF, one)
-    second = asyncio.create_task(retries.recorded(REF, one, 60))
+    first = await begun(retries, REF, one)
+    second = asyncio.create_task(again(retries, REF, one, 60))
     await settled()
-    retries.end(REF, one, first)
+    first.end()
     assert await second is None
 
 
 async def test_other_sessions_tenants_and_keys_wait_for_nobody() -> None:
     retries, one = Retries(open_store("memory:")), tried({"Idempotency-Key": "a"})
-    retries.begin(REF, one)
-    assert await retries.recorded(OTHER, one, 60) is None
-    assert await retries.recorded(REF, tried({"Idempotency-Key": "b"}), 60) is None
+    await begun(retries, REF, one)
+    assert await again(retries, OTHER, one, 60) is None
+    assert await again(retries, REF, tried({"Idempotency-Key": "b"}), 60) is None
 
 
 async def test_the_wait_is_bounded_and_does_not_end_the_first() -> None:
     retries, one = Retries(open_store("memory:")), tried({"Idempotency-Key": "a"})
-    first = retries.begin(REF, one)
+    first = await begun(retries, REF, one)
     with pytest.raises(TimeoutError):
-        await retries.recorded(REF, one, 0.01)
-    assert not first.done()
-    retries.end(REF, one, first)
-    assert await retries.recorded(REF, one, 0.01) is None
+        await again(retries, REF, one, 0.01)
+    assert (REF, one.key) in retries._running
+    first.end()
+    assert await again(retries, REF, one, 0.01) is None
 
 
 async def test_a_retry_that_gives_up_waiting_leaves_the_others_waiting() -> None:
     retries, one = Retries(open_store("memory:")), tried({"Idempotency-Key": "a"})
-    first = retries.begin(REF, one)
-    gone, stays = (asyncio.create_task(retries.recorded(REF, one, 60)) for _ in range(2))
+    first = await begun(retries, REF, one)
+    gone, stays = (asyncio.create_task(again(retries, REF, one, 60)) for _ in range(2))
     await settled()
     gone.cancel()
     await settled()
-    assert not first.done()
+    assert (REF, one.key) in retries._running
     assert not stays.done()
-    retries.end(REF, one, first)
+    first.end()
     assert await stays is None
     with pytest.raises(asyncio.CancelledError):
         await gone
@@ -192,18 +208,35 @@ async def test_what_has_ended_leaves_no_trace() -> None:
     retries = Retries(open_store("memory:"))
     for n in range(100):
         one = tried({"Idempotency-Key": str(n)})
-        retries.end(REF, one, retries.begin(REF, one))
+        (await begun(retries, REF, one)).end()
     assert not retries._running
+
+
+async def test_of_two_that_waited_for_one_that_left_nothing_only_one_runs() -> None:
+    retries, one = Retries(open_store("memory:")), tried({"Idempotency-Key": "a"})
+    first = await begun(retries, REF, one)
+    waiting = {asyncio.create_task(retries.claim(REF, one, 60)) for _ in range(2)}
+    await settled()
+    first.end()
+    done, rest = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    await settled()
+    assert len(done) == 1
+    assert not any(task.done() for task in rest)
+    claim = done.pop().result()
+    assert isinstance(claim, Claim)
+    claim.end()
+    last = await rest.pop()
+    assert isinstance(last, Claim)
 
 
 async def test_the_end_of_an_older_request_does_not_hide_a_newer_one() -> None:
     """Two of one key can run: the second began when it had waited in vain."""
     retries, one = Retries(open_store("memory:")), tried({"Idempotency-Key": "a"})
-    older, newer = retries.begin(REF, one), retries.begin(REF, one)
-    retries.end(REF, one, older)
-    waiting = asyncio.create_task(retries.recorded(REF, one, 60))
+    older, newer = await begun(retries, REF, one), await begun(retries, REF, one)
+    older.end()
+    waiting = asyncio.create_task(again(retries, REF, one, 60))
     await settled()
     assert not waiting.done()
-    retries.end(REF, one, newer)
+    newer.end()
     assert await waiting is None
     assert not retries._running

@@ -39,7 +39,8 @@ class Hall:
     async def _visit(self, name: str, mode: Policy, ref: Ref, retry: bool, done: asyncio.Event) -> None:
         visit = self.visits[name] = self.turnstile.begin()
         try:
-            await self.turnstile.enter(visit, ref, mode, retry=retry)
+            visit.key = "same" if retry else name
+            await self.turnstile.enter(visit, ref, mode)
             self.events.append(f"{name} in")
             self.inside[name].set()
             visit.on_disconnect = "finish"
@@ -172,7 +173,7 @@ async def test_a_finished_reply_for_nobody_is_ended_by_a_new_request() -> None:
 
 async def test_a_retry_of_the_same_request_waits_instead() -> None:
     hall = Hall()
-    one, done_one = hall.start("a", policy())
+    one, done_one = hall.start("a", policy(), retry=True)
     await hall.inside["a"].wait()
     hall.turnstile.client_left(hall.visits["a"])
     two, done_two = hall.start("b", policy(), retry=True)
@@ -204,7 +205,7 @@ async def test_nothing_interrupts_a_commit() -> None:
 
     async def exchange() -> str:
         visit = turnstile.begin()
-        await turnstile.enter(visit, REF, policy(), retry=False)
+        await turnstile.enter(visit, REF, policy())
         visit.asking()
         visit.calm()
         committed.set()

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from proxy.conversation.reply import Calls, Parts, Pieces, Reply, fold, joined
+from proxy.conversation.reply import UNREADABLE, Calls, Parts, Pieces, Reply, fold, joined
 from proxy.dialects.chat.compose import compose
 from proxy.dialects.contract import Call
 from proxy.framing import sse
@@ -136,6 +136,8 @@ def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
         if ended or any(raw not in (b'""', b"[]") for raw in fields.values()):
             message = compose(fields, cut=not ended or draft.finish in _CUT, prefill=_prefill(call))
     error = draft.error or ("error" if draft.finish == "error" else "")
+    if not error and ended and draft.chosen and message is None and _is_text(data):
+        error = UNREADABLE
     return Reply(
         message,
         ended and message is not None and not error,
@@ -146,6 +148,15 @@ def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
     )
 
 
+def _is_text(data: bytes) -> bool:
+    """What is not UTF-8 claims nothing: it is relayed as it is, like a page of HTML."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class Draft:
     """A streamed reply in the making."""
 
@@ -153,7 +164,7 @@ class Draft:
         self.chosen = False
         """A choice was seen: this is a completion."""
         self.broken = False
-        """An event was no JSON."""
+        """An event was cut JSON, or of a shape that no completion has."""
         self.finish = self.model = self.error = ""
         self.usage = (0, 0, 0)
         self._content = Parts()
@@ -170,7 +181,8 @@ class Draft:
     def add(self, name: bytes, data: bytes) -> None:
         event = read_event(data)
         if event is None:
-            self.broken = True
+            # some servers send a `ping` or a remark between events: no JSON object, and nothing of the reply
+            self.broken = self.broken or data.lstrip().startswith(b"{")
             return
         if error := error_of(name, data, event):
             self.error = self.error or error

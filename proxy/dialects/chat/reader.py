@@ -42,8 +42,12 @@ class PlainReader:
     def done(self) -> bool:
         return self._ended
 
+    @property
+    def held(self) -> bytes:
+        return b"" if self._released else b"".join(self._read)
+
     def release(self) -> bytes:
-        held = b"" if self._released else b"".join(self._read)
+        held = self.held
         self._released = True
         return held
 
@@ -122,8 +126,12 @@ class StreamReader:
     def done(self) -> bool:
         return self._marked or self._clean
 
+    @property
+    def held(self) -> bytes:
+        return b"".join(self._read)[self._given :]
+
     def release(self) -> bytes:
-        held = b"".join(self._read)[self._given :]
+        held = self.held
         self._given = self._size
         return held
 
