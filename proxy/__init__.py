@@ -8,6 +8,7 @@
       exchange/turnstile  one exchange at a time on a session
       exchange/assemble   loads the history (stores/), finds what is new (exchange/reconcile), weighs it (tokens/),
                           cuts it (context/window), joins it (context/compose, conversation/turn), writes the body
+      exchange/converse   from here on sees the exchange through, whatever becomes of client, upstream and store:
       upstream/client     asks the model
       dialects/chat       reads the reply along while it is relayed (framing/sse, conversation/reply)
       exchange/commit     appends the entry (conversation/entry) before the client sees the reply's end

@@ -29,8 +29,8 @@ from proxy.tokens import vocabulary
 from proxy.upstream.client import UpstreamClient
 
 _silent = logging.getLogger("proxy.silent")
-"""For aiohttp, which would log requests that are no HTTP with their bytes, credentials included. What matters is told by
-the handler itself."""
+"""For aiohttp, which would log requests that are no HTTP with their bytes, credentials included. What matters is told
+by the handler itself."""
 _silent.addHandler(logging.NullHandler())
 _silent.propagate = False
 

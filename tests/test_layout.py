@@ -210,6 +210,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "proxy/conversation/quirks.py": "tests/test_policy.py",
     # a handful of references: what is made of them is what the tests of the exchange work with
     "proxy/exchange/house.py": "tests/exchange/making.py",
+    # its laws are those of whole exchanges: tools, disconnects, retries and errors are beside it
+    "proxy/exchange/converse.py": "tests/e2e/test_disconnect.py",
     # a value without behaviour: the log line that is drawn from it shows each field
     "proxy/exchange/record.py": "tests/observe/test_log.py",
     # time that a client is given: only a real connection that takes nothing shows it

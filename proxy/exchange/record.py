@@ -2,6 +2,9 @@
 
 import msgspec
 
+LOGGED_CHARS = 64
+"""Names that others choose (models, finish reasons) are cut to so many characters."""
+
 
 class ExchangeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """No content and no credential ever stands here. Filled in along the way, read once at the end."""

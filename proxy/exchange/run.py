@@ -1,40 +1,22 @@
 """One request, first byte to last: identify, admit, load, plan, write, send, relay and read along, append.
 
-The rule of this file: what the client sees of the end of a reply, it sees after the append. A plain reply is held until
-then, a stream from its first terminal event on.
+A request that names no session after all, and a side call, are relayed as they came.
 """
 
 import asyncio
 import time
 
-from proxy.conversation.entry import Entry
-from proxy.conversation.reply import UNREADABLE, Reply
-from proxy.dialects.contract import Call, Dialect, Reader
-from proxy.errors import (
-    ProxyError,
-    QueueTimeout,
-    SessionConflict,
-    Stopping,
-    StoreUnavailable,
-    UpstreamBroken,
-    UpstreamError,
-)
-from proxy.exchange.assemble import Prepared, assemble
-from proxy.exchange.commit import Sent, commit, commit_failed
+from proxy.dialects.contract import Call, Dialect
+from proxy.errors import QueueTimeout, Stopping, StoreUnavailable, UpstreamError
+from proxy.exchange.assemble import assemble
 from proxy.exchange.contract import NO_HEADERS, Client, Marks, Request
-from proxy.exchange.decoded import decoded
+from proxy.exchange.converse import Conversation, ask, ms
 from proxy.exchange.house import House
 from proxy.exchange.identify import Identity, identify, ignored
-from proxy.exchange.record import ExchangeRecord
+from proxy.exchange.record import LOGGED_CHARS, ExchangeRecord
 from proxy.exchange.retry import Attempt, Claim, attempt
 from proxy.exchange.turnstile import Reason, Visit
 from proxy.stores.contract import Ref, Replay
-from proxy.upstream.contract import UpstreamReply
-
-LOGGED_CHARS = 64
-"""Names that others choose are cut to so many characters in the log."""
-SETTLE_S = 2.0
-"""How long usage and end marker may take after a stream's last finish reason, before the turn is recorded without."""
 
 
 async def run(dialect: Dialect, request: Request, house: House, client: Client, record: ExchangeRecord) -> None:
@@ -94,11 +76,11 @@ async def _stateful(
         if who.record:
             since = time.monotonic()
             await house.turnstile.enter(visit, ref, who.policy)
-            record.queued_ms = _ms(since)
+            record.queued_ms = ms(since)
         prepared = await assemble(dialect, request, call, who, house.store)
         record.turn, record.history = prepared.turn, prepared.plan.history
         record.kept, record.dropped, record.tokens = prepared.plan.kept, prepared.plan.dropped, prepared.plan.tokens
-        await _Conversation(dialect, request, house, client, record, visit, who, prepared, tried, claim).hold()
+        await Conversation(dialect, request, house, client, record, visit, who, prepared, tried, claim).hold()
     except StoreUnavailable as error:
         if who.policy.session.on_store_failure != "stateless" or error.retry is False:
             raise
@@ -136,7 +118,7 @@ async def _stateless(
     """Relays the request as it came, and the reply as it comes."""
     if request.encoding:
         request.upstream_headers["Content-Encoding"] = request.encoding
-    reply = await _ask(request, request.raw, house, record)
+    reply = await ask(request, request.raw, house, record)
     try:
         await client.start(reply.status, reply.reason, reply.headers, marks, sized=True)
         try:
@@ -150,258 +132,3 @@ async def _stateless(
         await client.finish()
     finally:
         reply.close()
-
-
-async def _ask(request: Request, body: bytes, house: House, record: ExchangeRecord) -> UpstreamReply:
-    began = time.monotonic()
-    try:
-        reply = await house.upstream.send(request.method, request.target, request.upstream_headers, body)
-    finally:
-        record.upstream_ms = _ms(began)
-    record.status = reply.status
-    return reply
-
-
-def _ms(since: float) -> float:
-    return round((time.monotonic() - since) * 1000, 3)
-
-
-class _Conversation:
-    """The second half of a stateful exchange, when it is known what to ask: send, relay, append."""
-
-    __slots__ = (
-        "claim",
-        "client",
-        "dialect",
-        "house",
-        "prepared",
-        "record",
-        "request",
-        "sent",
-        "tried",
-        "visit",
-        "who",
-    )
-
-    def __init__(
-        self,
-        dialect: Dialect,
-        request: Request,
-        house: House,
-        client: Client,
-        record: ExchangeRecord,
-        visit: Visit,
-        who: Identity,
-        prepared: Prepared,
-        tried: Attempt | None,
-        claim: Claim | None,
-    ) -> None:
-        self.dialect, self.request, self.house, self.client, self.record = dialect, request, house, client, record
-        self.visit, self.who, self.prepared, self.tried = visit, who, prepared, tried
-        self.claim = claim
-        self.sent: list[bytes] = []
-        """What the client was given of a stream, for those who may ask for it again."""
-
-    async def hold(self) -> None:
-        """Asks the upstream and sees the reply through, whatever becomes of client, upstream and store."""
-        visit = self.visit
-        visit.on_disconnect = self.who.policy.session.on_disconnect if self.who.record else "discard"
-        visit.asking()
-        reader: Reader | None = None
-        reply: UpstreamReply | None = None
-        try:
-            self.request.upstream_headers["Accept-Encoding"] = "identity"
-            reply = decoded(await _ask(self.request, self.prepared.body, self.house, self.record))
-            if not 200 <= reply.status < 300:
-                await self._relay_refusal(reply)
-                return
-            kind = reply.headers.get("Content-Type", "").lower()
-            stream = kind.startswith("text/event-stream") or (not kind and self.prepared.call.stream)
-            self.record.stream = stream
-            reader = self.dialect.reader(self.prepared.call, stream=stream)
-            await (self._relay_stream(reply, reader) if stream else self._relay_plain(reply, reader))
-        except asyncio.CancelledError:
-            if visit.reason is None:
-                raise
-            visit.calm()
-            await self._cut_short(visit.reason, reply, reader)
-            raise
-        finally:
-            if reply is not None:
-                reply.close()
-
-    async def _relay_refusal(self, reply: UpstreamReply) -> None:
-        """An error of the upstream goes to the client as it is; nothing is recorded."""
-        marks = (("X-Session-Id", self.who.session),)
-        await self.client.start(reply.status, reply.reason, reply.headers, marks, sized=True)
-        try:
-            while chunk := await reply.read():
-                self.record.bytes_out += len(chunk)
-                await self.client.write(chunk)
-        except UpstreamError as error:
-            self.record.error = error.code
-            self.client.break_off()
-            return
-        await self.client.finish()
-
-    async def _relay_plain(self, reply: UpstreamReply, reader: Reader) -> None:
-        try:
-            while chunk := await reply.read():
-                reader.feed(chunk)
-        except UpstreamError as error:
-            self.visit.calm()
-            await self._keep_failed(reader.reply(), error.code)
-            error.retry = False
-            raise
-        reader.end()
-        self.visit.calm()
-        body = reader.release()
-        answer = reader.reply()
-        self.record.bytes_out = len(body)
-        entry: Entry | None = None
-        if answer.whole and answer.message is not None:
-            entry = await self._commit(answer, "whole", sent=(reply, self._marks(self.prepared.turn), body))
-        elif answer.error:
-            await self._keep_failed(answer, answer.error)
-        self._over()
-        if await self.client.send(
-            reply.status, reply.reason, reply.headers, self._marks(entry.turn if entry else None), body
-        ):
-            self._delivered()
-
-    async def _relay_stream(self, reply: UpstreamReply, reader: Reader) -> None:
-        client, record = self.client, self.record
-        marks = self._marks(self.prepared.turn)
-        await client.start(reply.status, reply.reason, reply.headers, marks, sized=False)
-        broken: UpstreamError | None = None
-        ended = False
-        try:
-            while not reader.ended:
-                chunk = await reply.read()
-                if not chunk:
-                    ended = True
-                    reader.end()
-                    break
-                if out := reader.feed(chunk):
-                    record.bytes_out += len(out)
-                    if self.tried is not None:
-                        self.sent.append(out)
-                    await client.write(out)
-            if not ended:
-                ended = await self._settle(reply, reader)
-        except UpstreamError as error:
-            broken = error
-        self.visit.calm()
-        answer = reader.reply()
-        if broken is not None and not (reader.ended and answer.whole):
-            await self._keep_failed(answer, broken.code)
-            client.break_off()
-            return
-        try:
-            if answer.whole and answer.message is not None:
-                await self._commit(answer, "whole", sent=(reply, marks, b"".join([*self.sent, reader.held])))
-            elif answer.error:
-                await self._keep_failed(answer, answer.error)
-                if answer.error == UNREADABLE:
-                    raise UpstreamBroken("The upstream's stream could not be read, so the turn was not recorded.")
-        except ProxyError as error:
-            record.error = error.code
-            await client.write(self.dialect.error_event(error))
-            client.break_off()
-            return
-        self._over()
-        held = reader.release()
-        record.bytes_out += len(held)
-        await client.write(held)
-        # nobody needs the rest of it when the client has gone
-        client.on_gone(reply.close)
-        try:
-            while not ended and broken is None and not client.gone and (chunk := await reply.read()):
-                await client.write(chunk)
-        except UpstreamError as error:
-            broken = error
-        if broken is not None:
-            record.error = broken.code
-            client.break_off()
-        elif await client.finish():
-            self._delivered()
-
-    async def _settle(self, reply: UpstreamReply, reader: Reader) -> bool:
-        """After the last finish reason: reads usage and end marker, if they come soon. True at the body's end."""
-        try:
-            async with asyncio.timeout(SETTLE_S):
-                while not reader.done:
-                    chunk = await reply.read()
-                    if not chunk:
-                        reader.end()
-                        return True
-                    reader.feed(chunk)
-        except TimeoutError:
-            pass  # what is missing is at most usage: the turn is complete, and waiting longer would only hold it up
-        return False
-
-    async def _cut_short(self, reason: Reason, reply: UpstreamReply | None, reader: Reader | None) -> None:
-        """The exchange was interrupted: what was read is kept, unless the policy discards it."""
-        discard = self.visit.on_disconnect == "discard" and reason is not Reason.STOPPING
-        try:
-            if self.who.record and not discard and reader is not None and reply is not None:
-                answer = reader.reply()
-                if answer.message is None or answer.error:
-                    await self._keep_failed(answer, reason.name.lower())
-                elif answer.whole:
-                    body = b"".join([*self.sent, reader.held])
-                    await self._commit(answer, "whole", sent=(reply, self._marks(self.prepared.turn), body))
-                else:
-                    await self._commit(answer, "partial")
-        except ProxyError as error:
-            self.record.error = error.code
-        self._over()
-        if not self.client.gone and self.client.started:
-            self.client.break_off()
-
-    def _over(self) -> None:
-        """The next request on the session may come, and the same one again is answered by what was recorded."""
-        self.house.turnstile.leave(self.visit)
-        if self.claim is not None:
-            self.claim.end()
-
-    async def _commit(self, answer: Reply, state: str, sent: Sent | None = None) -> Entry | None:
-        """None if nothing shall be recorded. Raises SessionConflict, StoreUnavailable, which say that a retry would
-        pay again."""
-        record = self.record
-        record.finish, record.prompt_tokens = answer.finish[:LOGGED_CHARS], answer.prompt_tokens
-        record.completion_tokens = answer.completion_tokens
-        if not self.who.record:
-            return None
-        try:
-            entry = await commit(self.dialect, self.request, self.house, self.prepared, answer, state, self.tried, sent)
-        except SessionConflict as error:
-            await self._keep_failed(answer, error.code)
-            raise
-        except StoreUnavailable as error:
-            error.retry = False
-            raise
-        record.recorded = state
-        return entry
-
-    async def _keep_failed(self, answer: Reply, code: str) -> None:
-        """For `sessions show`. That a failed exchange cannot be kept is no second failure: it is logged."""
-        self.record.error = code
-        if not self.who.record:
-            return
-        try:
-            await commit_failed(self.dialect, self.request, self.house, self.prepared, answer, code)
-            self.record.recorded = "failed"
-        except StoreUnavailable as error:
-            self.record.error = f"{code}, {error.code}"
-
-    def _delivered(self) -> None:
-        if self.tried is not None and self.record.recorded == "whole":
-            self.house.store.delivered(self.prepared.ref, self.tried.key)
-
-    def _marks(self, turn: int | None) -> Marks:
-        """`turn`: the number of the turn that is recorded, None if none is."""
-        session, context = ("X-Session-Id", self.who.session), ("X-Session-Context", self.prepared.context_header)
-        if turn is None or not self.who.record:
-            return session, context
-        return session, ("X-Session-Turn", str(turn)), context

@@ -71,44 +71,48 @@ class Handler:
             at_ms=time.time_ns() // 1_000_000, method=request.method, path=request.path, kind="pass"
         )
         began = time.monotonic()
-        dialect = self._dialects[0]
         try:
-            session, target = split_target(request.raw_path)
-            path = target.partition("?")[0]
-            record.path = path
-            spoken = self._speaks(request.method, path)
-            if spoken is not None:
-                dialect = spoken
-            held = credential(request.headers)
-            key = key_of(*held) if held else None
-            self._tenants.admit(key)
-            policies = self._house.policies
-            named = session is not None or any(name in request.headers for name in policies.session_headers)
-            if spoken is not None and (named or FROM_HEADER in request.headers):
-                body = await self._body(request)
-                return await self._exchange(spoken, request, target, session, key, body, record)
-            if named and self._generates(request.method, path):
-                raise UnsupportedDialect(
-                    "Sessions are spoken on Chat Completions (…/chat/completions); "
-                    "send this request there, or without a session."
-                )
-            first: list[bytes] = []
-            if spoken is not None and policies.session_members:
-                peeked = await self._peek(request, first)
-                if peeked is not None and named_by_member(peeked.decoded, policies):
-                    return await self._exchange(spoken, request, target, session, key, peeked, record)
-            headers = self._upstream_headers(request)
-            return await self._relay.relay(request, target=target, headers=headers, record=record, first=first)
+            return await self._route(request, record)
+        except (ConnectionError, web.RequestPayloadError):
+            return self._refused(record, InvalidBody("The body broke off; send it again."))
         except ProxyError as error:
-            record.status, record.error = error.status, error.code
-            return error_reply(dialect, error)
+            return self._refused(record, error)
         except Exception as error:  # noqa: BLE001 - a bug here must not leave the client without an answer
-            record.status, record.error = 500, ProxyError.code
-            return error_reply(dialect, self._bug(error))
+            return self._refused(record, self._bug(error))
         finally:
             if record.kind == "pass":
                 record.total_ms = round((time.monotonic() - began) * 1000, 3)
                 self._log.exchange(record)
+
+    async def _route(self, request: web.Request, record: ExchangeRecord) -> web.StreamResponse:
+        session, target = split_target(request.raw_path)
+        path = record.path = target.partition("?")[0]
+        spoken = self._speaks(request.method, path)
+        held = credential(request.headers)
+        key = key_of(*held) if held else None
+        self._tenants.admit(key)
+        policies = self._house.policies
+        named = session is not None or any(name in request.headers for name in policies.session_headers)
+        if spoken is not None and (named or FROM_HEADER in request.headers):
+            body = await self._body(request)
+            return await self._exchange(spoken, request, target, session, key, body, record)
+        if named and self._generates(request.method, path):
+            raise UnsupportedDialect(
+                "Sessions are spoken on Chat Completions (…/chat/completions); "
+                "send this request there, or without a session."
+            )
+        first: list[bytes] = []
+        if spoken is not None and policies.session_members:
+            peeked = await self._peek(request, first)
+            if peeked is not None and named_by_member(peeked.decoded, policies):
+                return await self._exchange(spoken, request, target, session, key, peeked, record)
+        headers = self._upstream_headers(request)
+        return await self._relay.relay(request, target=target, headers=headers, record=record, first=first)
+
+    def _refused(self, record: ExchangeRecord, error: ProxyError) -> web.Response:
+        record.status, record.error = error.status, error.code
+        dialect = self._speaks(record.method, record.path) or self._dialects[0]
+        return web.Response(status=error.status, headers=error_headers(error), body=dialect.error(error))
 
     async def close(self, timeout_s: float) -> None:
         """Waits for exchanges whose clients have gone; after `timeout_s` what was read of their replies is kept."""
@@ -259,8 +263,3 @@ def error_headers(error: ProxyError) -> Marks:
     if error.retry is not None:
         headers.append(("x-should-retry", "true" if error.retry else "false"))
     return tuple(headers)
-
-
-def error_reply(dialect: Dialect, error: ProxyError) -> web.Response:
-    """An answer that the proxy itself makes, in the client's dialect."""
-    return web.Response(status=error.status, headers=error_headers(error), body=dialect.error(error))
