@@ -230,8 +230,6 @@ class Conversation:
         except ProxyError as error:
             self.record.error = error.code
         self._over()
-        if not self.client.gone and self.client.started:
-            self.client.break_off()
 
     def _over(self) -> None:
         """The next request on the session may come, and the same one again is answered by what was recorded."""

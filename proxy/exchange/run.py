@@ -44,8 +44,10 @@ async def run(dialect: Dialect, request: Request, house: House, client: Client, 
             raise
         visit.calm()
         record.error = record.error or visit.reason.name.lower()
-        if visit.reason is Reason.STOPPING and not (client.gone or client.started):
-            raise Stopping("The proxy stopped before the reply was complete; send the request again.") from None
+        if visit.reason is Reason.STOPPING and not client.gone:
+            if not client.started:
+                raise Stopping("The proxy stopped before the reply was complete; send the request again.") from None
+            client.break_off()
     finally:
         house.turnstile.end(visit)
 

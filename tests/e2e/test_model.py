@@ -91,7 +91,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
         async def start(folder: Path) -> Bench:
             upstream = await stack.enter_async_context(ScriptedUpstream(parrot))
-            proxy = await stack.enter_async_context(remora(upstream.url, folder, "[session]\n"))
+            proxy = await stack.enter_async_context(remora(upstream.url, folder, "[session]\n", watched=False))
             return Bench(runner, proxy, upstream)
 
         yield runner.run(start(tmp_path_factory.mktemp("model")))

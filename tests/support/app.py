@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from blockbuster import blockbuster_ctx
 
 from proxy.app import Running, running
 from proxy.policy import Policies
@@ -71,8 +72,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def remora(upstream: str, folder: Path, policy: str = "", **settings: Any) -> AsyncIterator[Remora]:
-    """`policy`: the text of default.toml. `settings`: members of Settings."""
+async def remora(
+    upstream: str, folder: Path, policy: str = "", *, watched: bool = True, **settings: Any
+) -> AsyncIterator[Remora]:
+    """`policy`: the text of default.toml. `settings`: members of Settings. `watched` is for one test at a time: what
+    pytest itself does between tests may block."""
     policies = folder / "policies"
     policies.mkdir(exist_ok=True)
     if policy:
@@ -88,7 +92,12 @@ async def remora(upstream: str, folder: Path, policy: str = "", **settings: Any)
         },
     )
     async with running(made, Policies.load(str(policies))) as here, aiohttp.ClientSession() as http:
-        yield Remora(here, http)
+        if not watched:
+            yield Remora(here, http)
+            return
+        # from here on a blocking call of the product in the event loop fails the test
+        with blockbuster_ctx("proxy"):
+            yield Remora(here, http)
 
 
 def sent(request: Received) -> list[tuple[str, str]]:
