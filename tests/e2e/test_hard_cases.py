@@ -1,4 +1,4 @@
-"""Laws that the exchange was found to break; each test fails for the reason that its docstring names."""
+"""Laws that are easily broken, each named by its test's docstring."""
 
 import asyncio
 import gzip
