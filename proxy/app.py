@@ -113,9 +113,12 @@ async def running(settings: Settings, policies: Policies) -> AsyncIterator[Runni
             write_timeout_s=settings.idle_timeout_s,
         )
         admin = await _listen(admin_app(Admin(house)), settings.admin, "--admin", stack, stop_timeout_s=1.0)
-        stack.push_async_callback(handler.close, settings.stop_timeout_s)
+        stack.push_async_callback(handler.close)
         app = client_app(handler)
         listen = await _listen(app, settings.listen, "--listen", stack, stop_timeout_s=settings.stop_timeout_s)
+        loop = asyncio.get_running_loop()
+        # called first of all: those whose clients wait and those whose clients have gone share one bound
+        stack.callback(lambda: handler.stop_by(loop.time() + settings.stop_timeout_s))
         yield Running(house, listen, admin)
 
 

@@ -82,15 +82,16 @@ async def commit(
 
 async def commit_failed(
     dialect: Dialect, request: Request, house: House, prepared: Prepared, answer: Reply, code: str
-) -> None:
-    """Keeps what was said and read of a failed exchange, off the ref. Raises StoreUnavailable."""
+) -> bool:
+    """Keeps what was said and read of a failed exchange, off the ref; False if there is nothing to keep, or what it
+    follows was erased. Raises StoreUnavailable."""
     messages = prepared.new if answer.message is None else (*prepared.new, answer.message)
     if not messages or (prepared.parent is None and await _erased(house, prepared)):
-        return
+        return False
     tokens = (*prepared.tokens, *((0,) if answer.message is not None else ()))
     parent = prepared.parent
     entry = _entry(request, dialect, prepared, parent, messages, tokens, answer, "failed", code)
-    await house.store.append(
+    outcome = await house.store.append(
         Append(
             ref=prepared.ref,
             expected=None,
@@ -101,6 +102,7 @@ async def commit_failed(
             moves=False,
         )
     )
+    return not isinstance(outcome, Conflict)
 
 
 async def _erased(house: House, prepared: Prepared) -> bool:

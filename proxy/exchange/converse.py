@@ -194,6 +194,8 @@ class Conversation:
                 await client.write(chunk)
         except UpstreamError as error:
             broken = error
+        if client.gone:
+            return
         if broken is not None:
             record.error = broken.code
             client.break_off()
@@ -262,8 +264,8 @@ class Conversation:
         if not self.who.record:
             return
         try:
-            await commit_failed(self.dialect, self.request, self.house, self.prepared, answer, code)
-            self.record.recorded = "failed"
+            if await commit_failed(self.dialect, self.request, self.house, self.prepared, answer, code):
+                self.record.recorded = "failed"
         except StoreUnavailable as error:
             self.record.error = f"{code}, {error.code}"
 

@@ -22,6 +22,7 @@ class Log:
         self._descriptor = sys.stdout.fileno() if descriptor is None else descriptor
         self._lines: list[bytes] = []
         self._dropped = 0
+        self._told = False
         self._flushing: asyncio.Task[None] | None = None
 
     def exchange(self, record: ExchangeRecord) -> None:
@@ -57,5 +58,11 @@ class Log:
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError as error:
+            # nobody reads the log any more: that is no reason to serve worse, or to stop in disorder
+            if not self._told:
+                print(f"the log cannot be written: {error.strerror}", file=sys.stderr, flush=True)  # noqa: T201
+            self._told = True

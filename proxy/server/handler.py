@@ -64,6 +64,7 @@ class Handler:
         self._max_body_bytes = max_body_bytes
         self._write_timeout_s = write_timeout_s
         self._exchanges: set[asyncio.Task[None]] = set()
+        self._deadline = 0.0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers one request: relayed untouched if it names no session, else through an exchange."""
@@ -114,12 +115,17 @@ class Handler:
         dialect = self._speaks(record.method, record.path) or self._dialects[0]
         return web.Response(status=error.status, headers=error_headers(error), body=dialect.error(error))
 
-    async def close(self, timeout_s: float) -> None:
-        """Waits for exchanges whose clients have gone; after `timeout_s` what was read of their replies is kept."""
+    def stop_by(self, deadline: float) -> None:
+        """Exchanges may run until then, on the event loop's clock."""
+        self._deadline = deadline
+
+    async def close(self) -> None:
+        """Waits for exchanges whose clients have gone; at the deadline what was read of their replies is kept."""
         turnstile = self._house.turnstile
         turnstile.stop()
         if self._exchanges:
-            await asyncio.wait(tuple(self._exchanges), timeout=timeout_s)
+            left_s = max(0.0, self._deadline - asyncio.get_running_loop().time())
+            await asyncio.wait(tuple(self._exchanges), timeout=left_s)
         turnstile.interrupt_all()
         if self._exchanges:
             await asyncio.wait(tuple(self._exchanges), timeout=CLOSE_S)

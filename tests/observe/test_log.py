@@ -54,6 +54,17 @@ async def test_a_reader_that_does_not_read_costs_lines_not_memory(pipe: tuple[in
     assert json.loads(written[-2]) == {"event": "log_lines_dropped", "count": 7}
 
 
+async def test_a_log_that_nobody_reads_is_told_once_and_stops_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    lines = Log(write)
+    for number in range(3):
+        lines.exchange(record(number))
+        await lines.close()
+    os.close(write)
+    assert capfd.readouterr().err.splitlines() == ["the log cannot be written: Broken pipe"]
+
+
 def _drain(descriptor: int) -> bytes:
     data = b""
     while not data.endswith(b"end\n"):
