@@ -1,5 +1,7 @@
 """What decides the context: the settings of each part, what there is room for, and the plan that comes out."""
 
+from typing import Literal
+
 import msgspec
 
 from proxy.conversation.entry import Anchor, Entry
@@ -15,6 +17,92 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the kept turns no longer fit, they are cut back to this share (0 < trim_to <= 1)."""
     max_turns: int = 0
     """At most so many kept turns; 0: no limit. `trim_to` applies."""
+
+
+class Summarise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[summary]` of a policy file: what falls out of the window becomes a rolling summary."""
+
+    max_tokens: int = 800
+    """A summary may be so long."""
+    model: str = ""
+    """That writes it; "": the request's own, which has read the same prefix before."""
+    prompt: str = ""
+    """What it is asked; "": the built-in prompt. `{max_tokens}` and `{max_words}` stand for the limit."""
+    role: Literal["system", "user"] = "system"
+    """Where it goes: into the first system message, or into a user's message of its own, first of all."""
+    timeout: str = "30s"
+
+
+class Recall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[recall]` of a policy file: old turns that bear on the new message."""
+
+    max_tokens: int = 1500
+    """All excerpts together may be so long ..."""
+    top_k: int = 32
+    """... and be so many."""
+    min_score: float = 0.3
+    """Of 1, below which nothing is recalled. See `proxy.context.recall`."""
+    method: Literal["keywords", "embeddings", "both"] = "keywords"
+    model: str = ""
+    """That makes the vectors, for `embeddings` and `both`."""
+    timeout_ms: int = 300
+    """How long the vector of the new message may take; after that keywords serve alone."""
+
+
+class Search(msgspec.Struct, frozen=True):
+    """A need: where these terms stand on the chain. Sent `Found`."""
+
+    terms: tuple[bytes, ...]
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The answer to `Search`; its members are those of `proxy.stores.contract.Postings`."""
+
+    messages: int
+    length: int
+    found: tuple[bytes, ...]
+
+
+class Embed(msgspec.Struct, frozen=True):
+    """A need: the vector of this text, and those on the chain. Sent `Embedded`, or None if it failed or took too long.
+    """
+
+    text: str
+
+
+class Embedded(msgspec.Struct, frozen=True):
+    vector: bytes
+    """Little-endian 32-bit floats, of length 1 as a vector."""
+    positions: bytes
+    """Little-endian unsigned 32-bit, ascending: of the messages that have a vector ..."""
+    matrix: bytes
+    """... and these, 16-bit floats, one behind the other, each of length 1."""
+
+
+class Pick(msgspec.Struct, frozen=True):
+    """A need: the entries that hold these positions. Sent `Sequence[Entry]`, oldest first."""
+
+    positions: tuple[int, ...]
+
+
+class Excerpt(msgspec.Struct, frozen=True, array_like=True):
+    """One piece that was recalled."""
+
+    turn: int
+    first: int
+    """It is taken from the messages at positions `first` to `upto - 1`."""
+    upto: int
+    tokens: int
+    score: float
+
+
+class Recalled(msgspec.Struct, frozen=True):
+    """What is merged into the turn's user message."""
+
+    text: str
+    tokens: int
+    excerpts: tuple[Excerpt, ...]
+    """As they stand in `text`."""
 
 
 class Budget(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ import msgspec
 
 from proxy.conversation import turn
 from proxy.conversation.message import ROOT_DIGEST, Message, Shape, digest, shape
+from proxy.conversation.summary import Summary
 
 
 class Anchor(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -27,6 +28,8 @@ class Anchor(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Of the policy and the limits that it was made for. Under another key it means nothing."""
     start: int
     resume: int
+    summary: str = ""
+    """The id of the summary that stands for what is before `start`, or for the older part of it; "" for none."""
 
 
 class Preamble(msgspec.Struct, frozen=True):
@@ -69,6 +72,9 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     """The reply's finish reason; for a failed entry the error's code."""
     asides: tuple[tuple[int, bytes], ...] = ()
     """(index in `shapes`, JSON object): what messages hold beyond their wire bytes. See `Message.aside`."""
+    excerpts: str = ""
+    """The text that recall merged into the user's message of the turn that is under way, so that all its steps show the
+    model the same; "" once the turn is over."""
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -136,6 +142,9 @@ class Chain(msgspec.Struct, frozen=True):
     """The id of the entry that the ref names now: `head.id`, unless an older entry was asked for."""
     whole: bool
     """A client of this ref once sent its whole history."""
+    summaries: tuple[Summary, ...] = ()
+    """Those that may be shown with this head: the one that its anchor names, and of those made since the ones whose
+    entry is among `entries`; in the order in which they were kept."""
 
 
 def new_id() -> str:

@@ -1,6 +1,7 @@
 """What a store promises. Every store passes `tests/stores/contract.py`, which proves these words.
 
-A store keeps entries (immutable), refs that name them, preambles, plans and replays. It knows nothing of dialects or
+A store keeps entries (immutable), refs that name them, preambles, plans, replays, summaries, and what entries are found
+by. It knows nothing of dialects or
 of how contexts are made. Everything is scoped by tenant: a ref of one tenant does not exist for another.
 Every method is one round trip. Every method raises StoreUnavailable when the store cannot be read or written, has too
 much waiting, or is closed. A ref whose time is over is unknown to every method, whether or not it was swept yet.
@@ -12,6 +13,8 @@ from typing import Protocol
 import msgspec
 
 from proxy.conversation.entry import Chain, Entry, Preamble
+from proxy.conversation.summary import Summary
+from proxy.conversation.words import Words
 
 STICKY_MS = 24 * 60 * 60 * 1000
 """How long a sticky replay is kept."""
@@ -101,6 +104,41 @@ class Record(msgspec.Struct, frozen=True):
     preamble: Preamble | None
 
 
+class Postings(msgspec.Struct, frozen=True):
+    """What a keyword search finds on one chain."""
+
+    messages: int
+    """On the chain, found or not."""
+    length: int
+    """Words of all of them that are indexed."""
+    found: tuple[bytes, ...]
+    """For each term that was asked for, in that order: little-endian unsigned 64-bit numbers in the order of their
+    positions, one for each message that holds the term, `position << 24 | min(length, 4095) << 12 | min(count, 4095)`,
+    where `length` is the message's `Words.length` and `count` how often it holds the term."""
+
+
+class Vectors(msgspec.Struct, frozen=True):
+    """The vectors on one chain."""
+
+    positions: bytes
+    """Little-endian unsigned 32-bit, ascending."""
+    matrix: bytes
+    """For each of the positions the vector that was kept there, one behind the other; all have one length."""
+
+
+class Index(msgspec.Struct, frozen=True):
+    """What one entry is found by."""
+
+    entry: str
+    """Its id."""
+    words: tuple[Words, ...] = ()
+    """For each of its messages; () leaves what is indexed as it is."""
+    model: str = ""
+    """The model that made `vectors`."""
+    vectors: tuple[bytes, ...] = ()
+    """For each of its messages, b"" for one without; () leaves those that are there as they are."""
+
+
 def kept_from(head: Entry, key: str) -> int | None:
     """The position from which the head's anchor keeps everything; None if it was made under another key."""
     anchor = head.facts.anchor
@@ -108,6 +146,10 @@ def kept_from(head: Entry, key: str) -> int | None:
 
 
 class Store(Protocol):
+    searches: frozenset[str]
+    """What it can search: of `keywords` and `embeddings`, both, one or none. Where it cannot, `index`, `unindexed`,
+    `postings` and `vectors` are never called."""
+
     async def open(self) -> None:
         """Connects and brings the schema up to date; safe when several processes do so at once.
         Raises SettingsError in one line when it cannot be used (no such folder, not a database, a newer schema)."""
@@ -149,6 +191,32 @@ class Store(Protocol):
         """The client has the whole reply: its replay, unless sticky, may be forgotten. Written with the next batch;
         after a crash the replay may still be there."""
 
+    async def keep_summary(self, ref: Ref, summary: Summary) -> bool:
+        """Keeps it, durable when this returns; False if the ref or the summary's entry is unknown (erased meanwhile).
+        Kept before under the same id: True, and nothing happens."""
+
+    async def summaries(self, ref: Ref) -> Sequence[Summary]:
+        """Every generation, of all branches, in the order in which they were kept."""
+
+    async def index(self, ref: Ref, indexes: Sequence[Index]) -> None:
+        """Makes entries searchable. Entries that are unknown, or indexed already, are passed over. Kept as safely as
+        an entry is, but nothing is lost without it: what is missing can be made again."""
+
+    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Sequence[Entry]:
+        """The oldest entries of the chain that ends with `entry` which have no words (`model` ""), or no vectors of
+        `model`; at most so many."""
+
+    async def postings(self, ref: Ref, entry: str, terms: Sequence[bytes]) -> Postings | None:
+        """Where on the chain that ends with `entry` these terms (each once) stand. None if the ref or entry is unknown.
+        Takes about the same time however long the chain is."""
+
+    async def vectors(self, ref: Ref, entry: str, model: str) -> Vectors | None:
+        """The vectors of `model` on the chain that ends with `entry`. None if the ref or entry is unknown."""
+
+    async def pick(self, ref: Ref, entry: str, positions: Sequence[int]) -> Sequence[Entry]:
+        """The entries of the chain that ends with `entry` which hold one of these positions, oldest first, each once.
+        Empty if the ref or entry is unknown."""
+
     def list(self, *, tenant: str | None = None, name: str | None = None) -> AsyncIterator[RefInfo]:
         """Refs of kind `session`, ordered by tenant and name; reads in pages, so it holds nothing up."""
 
@@ -156,7 +224,7 @@ class Store(Protocol):
         """Every entry of the ref, branches and failed ones included, in the order in which they were appended."""
 
     async def erase(self, ref: Ref) -> bool:
-        """Removes the ref with all its entries, preambles, plans and replays, for good; False if it is unknown.
+        """Removes the ref with all its entries, preambles, plans, replays, summaries, words and vectors, for good; False if it is unknown.
         An append that is under way when this returns ends in Conflict(None)."""
 
     async def expire(self, limit: int) -> int:
