@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from proxy.context.contract import Window
+from proxy.context.contract import Recall, Summarise, Window
 from proxy.conversation.quirks import Quirks
 from proxy.errors import SettingsError, UnknownPolicy
 from proxy.globs import matcher, overlap, weight
@@ -63,6 +63,10 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upstream: Quirks = Quirks()
     window: Window | None = None
     """None: everything is kept."""
+    summary: Summarise | None = None
+    """None: what falls out of the window is dropped."""
+    recall: Recall | None = None
+    """None: what fell out of the window stays out."""
     ttl_s: int | None = None
     """`session.ttl` in seconds, None: never. Derived; not a key of the file."""
     queue_timeout_s: float = 120.0
@@ -243,6 +247,7 @@ def _values(policy: Policy) -> Iterator[Mistake]:
         yield "upstream.developer", f"{policy.upstream.developer!r} is none of developer, system, user"
     if policy.upstream.context_tokens < 0:
         yield "upstream.context_tokens", "must be 0 (looked up by the model's name) or more"
+    yield from _reaching_back(policy)
     if (window := policy.window) is None:
         return
     tokens = window.max_tokens
@@ -252,6 +257,38 @@ def _values(policy: Policy) -> Iterator[Mistake]:
         yield "window.trim_to", f"{window.trim_to} is out of range; write more than 0 and at most 1"
     if window.max_turns < 0:
         yield "window.max_turns", "must be 0 (no limit) or more"
+
+
+PROMPT_CHARS = 20_000
+
+
+def _reaching_back(policy: Policy) -> Iterator[Mistake]:
+    """Of `[summary]` and `[recall]`."""
+    unlimited = policy.window is None or not (policy.window.max_tokens or policy.window.max_turns)
+    if (summary := policy.summary) is not None:
+        if unlimited:
+            yield "summary", "nothing ever falls out of this window; give [window] a limit, or leave [summary] out"
+        if summary.max_tokens < 16:
+            yield "summary.max_tokens", "must be 16 or more"
+        if len(summary.prompt) > PROMPT_CHARS:
+            yield "summary.prompt", f"must be at most {PROMPT_CHARS} characters"
+        try:
+            duration_s(summary.timeout)
+        except ValueError as error:
+            yield "summary.timeout", str(error)
+    if (recall := policy.recall) is not None:
+        if unlimited:
+            yield "recall", "nothing ever falls out of this window; give [window] a limit, or leave [recall] out"
+        if recall.max_tokens < 16:
+            yield "recall.max_tokens", "must be 16 or more"
+        if recall.top_k < 1:
+            yield "recall.top_k", "must be 1 or more"
+        if not 0 <= recall.min_score <= 1:
+            yield "recall.min_score", f"{recall.min_score} is out of range; write 0 to 1"
+        if recall.timeout_ms < 1:
+            yield "recall.timeout_ms", "must be 1 or more"
+        if recall.method != "keywords" and not recall.model:
+            yield "recall.model", f'method = "{recall.method}" needs the model that makes the vectors'
 
 
 def _session(session: Session) -> Iterator[Mistake]:

@@ -16,7 +16,7 @@ def compose(chain: Chain | None, cut: Cut, own: Own, stand_in: Callable[[str], b
     their calls, and results without a call in the context, or a second one for the same call, are left out. So it can
     be that none of the new messages is left: a late result whose call fell out of the window.
     """
-    if not own.known and not cut.opening:
+    if not own.known and not cut.opening and own.amended is None:
         entries = cut.entries
         for entry in entries:
             if entry.loose:
@@ -27,14 +27,14 @@ def compose(chain: Chain | None, cut: Cut, own: Own, stand_in: Callable[[str], b
     if _joins(chain, cut, own):
         parts, known = _parts(cut, own)
         new = [wire for _, wire in own.new]
-        unchanged = known == len(own.known) == len(parts)
+        unchanged = known == len(own.known) == len(parts) and own.amended is None
         return Context((*parts, *new), repaired=False, unchanged=unchanged)
     items = [*_items(cut, own), *own.new]
     messages = turn.repair(items, stand_in)
     return Context(
         tuple(messages),
         repaired=messages != [wire for _, wire in items],
-        unchanged=messages == [wire for _, wire in (*own.known, *own.new)],
+        unchanged=messages == [wire for _, wire in (*own.known, *own.new)] and own.amended is None,
     )
 
 
@@ -86,13 +86,30 @@ def _parts(cut: Cut, own: Own) -> tuple[list[bytes], int]:
         parts += [wire for _, wire in own.known]
     known = len(parts)
     for low, high, entries in _ranges(cut):
-        if not own.pinned:
-            parts += _stored(entries, low, min(high, first))
-            mine = [wire for _, wire in own.known[max(0, low - first) : max(0, high - first)]]
-            parts += mine
-            known += len(mine)
-        parts += _stored(entries, max(low, upto), high)
+        for start, end in _around(low, high, own):
+            if own.amended is not None and start == own.amended[0]:
+                parts.append(own.amended[1])
+                continue
+            if not own.pinned:
+                parts += _stored(entries, start, min(end, first))
+                mine = [wire for _, wire in own.known[max(0, start - first) : max(0, end - first)]]
+                parts += mine
+                known += len(mine)
+            parts += _stored(entries, max(start, upto), end)
     return parts, known
+
+
+def _around(low: int, high: int, own: Own) -> Iterator[tuple[int, int]]:
+    """[low, high) in parts: the amended message is one of its own."""
+    if own.amended is None or not low <= own.amended[0] < high:
+        yield low, high
+        return
+    at = own.amended[0]
+    if low < at:
+        yield low, at
+    yield at, at + 1
+    if at + 1 < high:
+        yield at + 1, high
 
 
 def _stored(entries: Sequence[Entry], low: int, high: int) -> Iterator[bytes]:
@@ -124,7 +141,9 @@ def _items(cut: Cut, own: Own) -> Iterator[tuple[Shape, bytes]]:
             for position, shape, wire in entry.messages():
                 if not low <= position < high:
                     continue
-                if not first <= position < upto:
+                if own.amended is not None and position == own.amended[0]:
+                    yield shape, own.amended[1]
+                elif not first <= position < upto:
                     yield shape, wire
                 elif not own.pinned:
                     yield own.known[position - first]

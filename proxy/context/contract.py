@@ -64,8 +64,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Embed(msgspec.Struct, frozen=True):
-    """A need: the vector of this text, and those on the chain. Sent `Embedded`, or None if it failed or took too long.
-    """
+    """A need: the vector of this text, and those on the chain. Sent `Embedded`, None if it failed or was late."""
 
     text: str
 
@@ -155,6 +154,8 @@ class Own(msgspec.Struct, frozen=True):
     """... and the position on the chain of the first of them."""
     pinned: bool = False
     """`known` is a lead (few-shot examples) that is always sent, first, also where the window dropped it."""
+    amended: tuple[int, bytes] | None = None
+    """(position, bytes): this kept message travels as these bytes, whoever's it is."""
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -193,3 +194,15 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the request was read: `delta` or `whole`."""
     branch: bool = False
     """The context was not made from the head."""
+    summary: str = ""
+    """The id of the summary that the turn saw, "" for none ..."""
+    generation: int = 0
+    summarised: int = 0
+    """... which stands for so many messages from the root on ..."""
+    summary_tokens: int = 0
+    """... and weighs so much."""
+    recalled: tuple[Excerpt, ...] = ()
+    recalled_tokens: int = 0
+    """Of the text that was merged into the user's message."""
+    overflow: str = ""
+    """What the upstream said of a first, longer context, in figures; "" if there was none."""

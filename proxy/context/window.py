@@ -59,9 +59,13 @@ def budget(
     return Budget(name, limit, window.trim_to, window.max_turns)
 
 
-def cut(chain: Chain | None, budget: Budget, *, continues: bool) -> Generator[Read, Sequence[Entry], Cut]:
+def cut(
+    chain: Chain | None, budget: Budget, *, continues: bool, start: int = 0
+) -> Generator[Read, Sequence[Entry], Cut]:
     """Where to cut `chain` for a request whose first new message goes on with the last turn (`continues`: that turn is
     under way) or starts one.
+
+    `start`: what is before this position, at which a turn starts, is left out in any case (a summary stands for it).
 
     The head's anchor stays as long as what it keeps is within the budget. Beyond it, the anchor moves forward in one
     step, to the oldest turn start from which at most `trim_to` of the limit is left. Without an anchor of this
@@ -79,6 +83,8 @@ def cut(chain: Chain | None, budget: Budget, *, continues: bool) -> Generator[Re
     anchor = head.facts.anchor
     if anchor is not None and (anchor.key != budget.key or anchor.resume > head.upto):
         anchor = None
+    if start and (anchor is None or start > anchor.start):
+        anchor = Anchor(budget.key, start, start)
     if anchor is not None:
         if anchor.resume < line.first:
             yield from line.back_to(anchor.resume)
@@ -104,6 +110,28 @@ def cut(chain: Chain | None, budget: Budget, *, continues: bool) -> Generator[Re
     if over_turns:
         max_turns = max(1, int(max_turns * budget.trim_to))
     return (yield from _trim(line, budget, _Aim(continues, anchor, limit, max_turns, " and ".join(over), opening)))
+
+
+def ahead(chain: Chain, budget: Budget, *, start: int, move: bool) -> Generator[Read, Sequence[Entry], int | None]:
+    """Where the window should start after `chain`, so that one more turn of the usual size fits behind what it keeps
+    from `start` on: a turn's start behind `start`, or the position after the head. None if such a turn fits already.
+    `move`: name a position even then, the next turn's start."""
+    line = _Line(chain)
+    if start < line.first:
+        yield from line.back_to(start)
+    tokens, turns, limit = line.tokens_from(start), line.turns_from(start), budget.max_tokens
+    usual = tokens // turns if turns else 0
+    floor, number = 0, 1
+    if limit is not None and turns and tokens + usual > limit:
+        floor = line.head.tokens_upto - max(0, min(int(limit * budget.trim_to), limit - usual))
+        move = True
+    if budget.max_turns and turns + 1 > budget.max_turns:
+        number = max(1, line.head.turn) - max(1, int(budget.max_turns * budget.trim_to)) + 1
+        move = True
+    if not move or start == line.head.upto:
+        return None
+    found = yield from _turn_start(line, floor, number, start + 1)
+    return line.head.upto if found is None else found
 
 
 def only_from(cut: Cut, first: int) -> Cut:

@@ -168,10 +168,11 @@ def grow(
     reported: int = 0,
     finish: str = "",
     at_ms: int = 0,
+    excerpts: str = "",
 ) -> Entry:
     """The entry that appends `messages` (at least one), weighing `tokens` each, to `parent`.
 
-    `key` is the tenant's, for the digest. `at_ms` 0 means now.
+    `key` is the tenant's, for the digest. `at_ms` 0 means now. `excerpts` are kept only if the turn goes on.
     """
     before = parent.facts if parent else None
     shapes = tuple(map(shape, messages, tokens))
@@ -202,6 +203,7 @@ def grow(
         reported=reported,
         finish=finish,
         asides=tuple((i, m.aside) for i, m in enumerate(messages) if m.aside),
+        excerpts=excerpts if follow.open else "",
     )
     return Entry(
         id=id,

@@ -88,6 +88,21 @@ class Dialect(Protocol):
     def no_result(self, call_id: str) -> bytes:
         """The message that answers a call which nobody answered; the same bytes each time."""
 
+    def said(self, role: str, text: str) -> bytes:
+        """A message that holds a text and nothing else."""
+
+    def amended(self, wire: bytes, text: str, *, before: bool) -> bytes:
+        """A message's bytes with `text` put before or behind what it says, an empty line between. Its other members
+        keep their bytes."""
+
+    def aside(
+        self, call: Call, preamble: Sequence[bytes], messages: Sequence[bytes], quirks: Quirks, model: str
+    ) -> bytes:
+        """The body of a plain request of the proxy's own: `preamble` and `messages` (as in `write`) are all it says.
+        Of `call` it takes the members that bear on what the model reads and how it samples, so that a prefix which was
+        read for `call` is read from the provider's cache; tools are there but may not be called. `model` "": the
+        call's."""
+
     def messages(self, wire: bytes) -> tuple[Message, ...]:
         """Stored messages, joined by commas, read again."""
 

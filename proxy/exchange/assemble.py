@@ -5,16 +5,21 @@ from collections.abc import Generator, Sequence
 
 import msgspec
 
+from proxy.context import summary as rolling
 from proxy.context import window
 from proxy.context.compose import compose
-from proxy.context.contract import Context, Cut, Own, Plan, Read
+from proxy.context.contract import Budget, Context, Cut, Own, Plan, Read, Recalled
 from proxy.conversation import turn
 from proxy.conversation.entry import Chain, Entry, Preamble, new_id
 from proxy.conversation.message import Message, Shape, shape
+from proxy.conversation.summary import Summary
 from proxy.dialects.contract import Call, Dialect
 from proxy.errors import InvalidHeader, UnknownToolCall, UnknownTurn
 from proxy.exchange.contract import Request
+from proxy.exchange.house import House
 from proxy.exchange.identify import FROM_HEADER, Identity
+from proxy.exchange.lead import lead
+from proxy.exchange.recollect import recollect
 from proxy.exchange.reconcile import FindDigests, Lookup, Reading, Stored, reconcile
 from proxy.policy import Policy
 from proxy.stores.contract import Ref, Store
@@ -45,23 +50,44 @@ class Prepared(msgspec.Struct, frozen=True):
     preamble: Preamble | None
     """The one in force."""
     plan: Plan
+    chain: Chain | None
+    """What the context was made from, as far as it was read."""
+    room: Budget
+    """What the request left for it."""
     estimated: int
     """Tokens that `body` is thought to hold."""
+    excerpts: str
+    """What recall merged into the turn's user message, "" for nothing."""
 
     @property
     def context_header(self) -> str:
         plan = self.plan
-        branch = ", branch" if plan.branch else ""
-        return f'policy="{self.policy.name}", kept={plan.kept}, dropped={plan.dropped}, tokens={plan.tokens}{branch}'
+        more = f", summarised={plan.summarised}" if plan.summarised else ""
+        if plan.recalled:
+            more += f", recalled={len(plan.recalled)}"
+        if plan.branch:
+            more += ", branch"
+        return f'policy="{self.policy.name}", kept={plan.kept}, dropped={plan.dropped}, tokens={plan.tokens}{more}'
 
 
-async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity, store: Store) -> Prepared:
+class Tighter(msgspec.Struct, frozen=True):
+    """The upstream refused a context as too long: how to make the next one."""
+
+    tokens: int
+    """Of history, at most."""
+    said: str
+    """By the upstream, in figures."""
+
+
+async def assemble(
+    dialect: Dialect, request: Request, call: Call, who: Identity, house: House, tighter: Tighter | None = None
+) -> Prepared:
     """Raises StoreUnavailable, UnknownTurn, UnknownToolCall."""
     tenant = request.tenant()
+    store = house.store
     ref = Ref(tenant.name, "session", who.session)
     policy = who.policy
     context_tokens = policy.upstream.context_tokens or limits.context_tokens(call.model)
-    prompt_tokens = limits.prompt_tokens(call.model, call.reserve, policy.upstream.context_tokens)
     key = window.anchor_key(policy.key, policy.window, context_tokens)
     far = window.reach(policy.window, context_tokens)
 
@@ -86,40 +112,51 @@ async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity
     _check_calls(new, parent)
     tokens = await count(new, call.model)
     preamble = await _preamble(call, reading, chain)
-
-    known = reading.known
-    own = Own(
-        new=tuple((shape(message, n), message.wire) for message, n in zip(new, tokens, strict=True)),
-        known=tuple((shape(message, 0), message.wire) for message in call.messages[:known]),
-        offset=reading.offset,
-        pinned=reading.pinned,
-    )
+    puts_back = policy.session.history != "full"
+    summary = rolling.seen(chain, key) if policy.summary and puts_back else None
     fixed = (
         counter.PRIMING_TOKENS
         + sum(tokens)
         + (preamble.tokens if preamble else 0)
+        + (summary.tokens if summary else 0)
         + counter.overhead(call.overhead, call.model)
     )
-    room = window.budget(
-        policy.key,
-        policy.window,
-        context_tokens=context_tokens,
-        reserve=context_tokens - prompt_tokens if context_tokens and prompt_tokens is not None else 0,
-        fixed=fixed,
-        ratio=_ratio(parent, call.model),
-    )
+    room = _room(call, policy, context_tokens, fixed, parent, house.learned.get(call.model), tighter)
     continues = not new or new[0].role != "user"
-    here = await _answered(window.cut(chain, room, continues=continues), store, ref, parent)
-    inherited = here.anchor
-    if policy.session.history == "full" and reading.offset > here.anchor.start:
+    steps = window.cut(chain, room, continues=continues, start=summary.upto if summary else 0)
+    here = await _answered(steps, store, ref, parent)
+    inherited = rolling.paired(here.anchor, summary)
+    if not puts_back and reading.offset > here.anchor.start:
         here = window.only_from(here, reading.offset)
+    own = Own(
+        new=tuple((shape(message, n), message.wire) for message, n in zip(new, tokens, strict=True)),
+        known=tuple((shape(message, 0), message.wire) for message in call.messages[: reading.known]),
+        offset=reading.offset,
+        pinned=reading.pinned,
+    )
+    recalled: Recalled | None = None
+    excerpts = ""
+    if policy.recall and chain is not None and puts_back:
+        asked = next((n for n in range(len(new) - 1, -1, -1) if new[n].role == "user"), None)
+        if asked is not None:
+            if here.anchor.start and store.searches:
+                before, recall, upstream = here.anchor.start, policy.recall, house.upstream
+                recalled = await recollect(
+                    dialect, request, call, recall, store, upstream, ref, chain.head, before, new[asked]
+                )
+            excerpts = recalled.text if recalled else ""
+        else:
+            excerpts = chain.head.facts.excerpts
+        if excerpts:
+            own = _with_excerpts(dialect, own, here, asked, excerpts)
     context = compose(chain, here, own, dialect.no_result)
-    if new and context.repaired and not any(message.wire in context.messages for message in new):
+    if new and context.repaired and not any(wire in context.messages for _, wire in own.new):
         raise UnknownToolCall(
             "The call of this tool result is no longer in the context; send the result with a message.",
             param="messages",
         )
     turns = (parent.turn if parent else 0) + sum(1 for message in new if message.role == "user")
+    extra = recalled.tokens if recalled else 0
     plan = Plan(
         policy=policy.name,
         anchor=inherited,
@@ -133,13 +170,21 @@ async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity
         repaired=context.repaired,
         history="whole" if reading.whole else "delta",
         branch=head is not None and reading.parent != head,
+        summary=summary.id if summary else "",
+        generation=summary.generation if summary else 0,
+        summarised=summary.upto if summary else 0,
+        summary_tokens=summary.tokens if summary else 0,
+        recalled=recalled.excerpts if recalled else (),
+        recalled_tokens=extra,
+        overflow=tighter.said if tighter else "",
     )
+    as_sent = context.unchanged and not (copied or summary or excerpts)
     return Prepared(
         entry=new_id(),
         call=call,
         ref=ref,
         policy=policy,
-        body=_body(dialect, call, policy, context, preamble, added=bool(copied)),
+        body=_body(dialect, call, policy, context, preamble, summary, as_sent=as_sent),
         parent=parent,
         head=head,
         reading=reading,
@@ -148,19 +193,73 @@ async def assemble(dialect: Dialect, request: Request, call: Call, who: Identity
         turn=max(turns, 1),
         preamble=preamble,
         plan=plan,
-        estimated=fixed + here.tokens,
+        chain=chain,
+        room=room,
+        estimated=fixed + here.tokens + extra,
+        excerpts=excerpts,
     )
 
 
+def _room(
+    call: Call,
+    policy: Policy,
+    context_tokens: int | None,
+    fixed: int,
+    parent: Entry | None,
+    learned: int | None,
+    tighter: Tighter | None,
+) -> Budget:
+    """`fixed`: tokens of the request that are not history. `learned`: what the upstream is known to take in all."""
+    prompt_tokens = limits.prompt_tokens(call.model, call.reserve, policy.upstream.context_tokens)
+    to_come = policy.recall.max_tokens if policy.recall else 0
+    room = window.budget(
+        policy.key,
+        policy.window,
+        context_tokens=context_tokens,
+        reserve=context_tokens - prompt_tokens if context_tokens and prompt_tokens is not None else 0,
+        fixed=fixed + to_come,
+        ratio=_ratio(parent, call.model),
+    )
+    if tighter is not None:
+        return Budget(room.key, tighter.tokens, 1.0, room.max_turns)
+    if learned is not None and policy.window is not None:
+        most = max(0, learned - fixed - to_come)
+        if room.max_tokens is None or most < room.max_tokens:
+            return Budget(room.key, most, room.trim_to, room.max_turns)
+    return room
+
+
+def _with_excerpts(dialect: Dialect, own: Own, here: Cut, asked: int | None, excerpts: str) -> Own:
+    """`own` with the excerpts in the turn's user message: the one at `asked` of the new ones, else the last that is
+    kept."""
+    if asked is not None:
+        form, wire = own.new[asked]
+        amended = (form, dialect.amended(wire, excerpts, before=True))
+        return msgspec.structs.replace(own, new=(*own.new[:asked], amended, *own.new[asked + 1 :]))
+    for entry in (*reversed(here.entries), *reversed(here.opening)):
+        for position, form, wire in reversed(tuple(entry.messages())):
+            if form.role == "user":
+                return msgspec.structs.replace(own, amended=(position, dialect.amended(wire, excerpts, before=True)))
+    return own
+
+
 def _body(
-    dialect: Dialect, call: Call, policy: Policy, context: Context, preamble: Preamble | None, *, added: bool
+    dialect: Dialect,
+    call: Call,
+    policy: Policy,
+    context: Context,
+    preamble: Preamble | None,
+    summary: Summary | None,
+    *,
+    as_sent: bool,
 ) -> bytes:
     """The client's own bytes where nothing was dropped, added or rewritten."""
     quirks = policy.upstream
-    as_sent = context.unchanged and not added and (bool(call.preamble) or preamble is None)
-    if as_sent and not (quirks.alternate or quirks.one_system or quirks.developer != "developer"):
+    plain = not (quirks.alternate or quirks.one_system or quirks.developer != "developer")
+    if as_sent and plain and (bool(call.preamble) or preamble is None):
         return call.members.body
-    return dialect.write(call, (preamble.wire,) if preamble and preamble.wire else (), context.messages, quirks)
+    before, first = lead(dialect, policy.summary, preamble, summary)
+    return dialect.write(call, before, (*first, *context.messages), quirks)
 
 
 async def _reconcile(

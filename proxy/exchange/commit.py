@@ -137,6 +137,7 @@ def _entry(
         estimated=prepared.estimated,
         reported=answer.prompt_tokens,
         finish=finish,
+        excerpts=prepared.excerpts,
     )
 
 

@@ -11,13 +11,15 @@ from proxy.conversation.entry import Entry
 from proxy.conversation.reply import UNREADABLE, Reply
 from proxy.dialects.contract import Dialect, Reader
 from proxy.errors import ProxyError, SessionConflict, StoreUnavailable, UpstreamBroken, UpstreamError
-from proxy.exchange.assemble import Prepared
+from proxy.exchange.assemble import Prepared, Tighter, assemble
 from proxy.exchange.commit import Sent, commit, commit_failed
 from proxy.exchange.contract import Client, Marks, Request
 from proxy.exchange.decoded import decoded
 from proxy.exchange.house import House
 from proxy.exchange.identify import Identity
+from proxy.exchange.overflow import READ_AT_MOST, STATUSES, Overflow, fitting, overflow
 from proxy.exchange.record import LOGGED_CHARS, ExchangeRecord
+from proxy.exchange.reflect import Cause
 from proxy.exchange.retry import Attempt, Claim
 from proxy.exchange.turnstile import Reason, Visit
 from proxy.upstream.contract import UpstreamReply
@@ -47,6 +49,7 @@ class Conversation:
         "claim",
         "client",
         "dialect",
+        "entry",
         "house",
         "prepared",
         "record",
@@ -71,10 +74,20 @@ class Conversation:
         claim: Claim | None,
     ) -> None:
         self.dialect, self.request, self.house, self.client, self.record = dialect, request, house, client, record
-        self.visit, self.who, self.prepared, self.tried = visit, who, prepared, tried
+        self.visit, self.who, self.tried = visit, who, tried
+        self._take(prepared)
         self.claim = claim
+        self.entry: Entry | None = None
+        """What was recorded."""
         self.sent: list[bytes] = []
         """What the client was given of a stream, for those who may ask for it again."""
+
+    def _take(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        record, plan = self.record, prepared.plan
+        record.turn, record.history = prepared.turn, plan.history
+        record.kept, record.dropped, record.tokens = plan.kept, plan.dropped, plan.tokens
+        record.summarised, record.recalled = plan.summarised, len(plan.recalled)
 
     async def hold(self) -> None:
         """Asks the upstream and sees the reply through, whatever becomes of client, upstream and store."""
@@ -86,8 +99,16 @@ class Conversation:
         try:
             self.request.upstream_headers["Accept-Encoding"] = "identity"
             reply = decoded(await ask(self.request, self.prepared.body, self.house, self.record))
+            refusal = await self._refusal(reply)
+            if said := overflow(reply.status, refusal):
+                tighter = await self._tightened(said)
+                if tighter is not None:
+                    reply.close()
+                    self._take(tighter)
+                    reply = decoded(await ask(self.request, tighter.body, self.house, self.record))
+                    refusal = b""
             if not 200 <= reply.status < 300:
-                await self._relay_refusal(reply)
+                await self._relay_refusal(reply, refusal)
                 return
             kind = reply.headers.get("Content-Type", "").lower()
             stream = kind.startswith("text/event-stream") or (not kind and self.prepared.call.stream)
@@ -103,12 +124,54 @@ class Conversation:
         finally:
             if reply is not None:
                 reply.close()
+            self._reflect()
 
-    async def _relay_refusal(self, reply: UpstreamReply) -> None:
-        """An error of the upstream goes to the client as it is; nothing is recorded."""
+    async def _refusal(self, reply: UpstreamReply) -> bytes:
+        """The beginning of a reply that may say that the context is too long, b"" of any other."""
+        read = b""
+        if reply.status in STATUSES:
+            while len(read) <= READ_AT_MOST and (chunk := await reply.read()):
+                read += chunk
+        return read
+
+    async def _tightened(self, said: Overflow) -> Prepared | None:
+        """The same request with a smaller window; None where there is none, or it holds nothing that could go."""
+        plan, call = self.prepared.plan, self.prepared.call
+        if self.who.policy.window is None or not plan.kept:
+            return None
+        tokens, known = fitting(said, kept=plan.tokens, estimated=self.prepared.estimated, reserve=call.reserve or 0)
+        if known is not None:
+            self.house.learned.put(call.model, known)
+        tighter = Tighter(tokens, said.words)
+        return await assemble(self.dialect, self.request, call, self.who, self.house, tighter)
+
+    def _reflect(self) -> None:
+        """What is done after a reply, also one that was not to be recorded: it may be the first that recalls."""
+        prepared, plan = self.prepared, self.prepared.plan
+        head = self.entry if self.who.record else prepared.parent
+        if head is not None:
+            self.house.reflections.after(
+                Cause(
+                    dialect=self.dialect,
+                    request=self.request,
+                    call=prepared.call,
+                    ref=prepared.ref,
+                    policy=prepared.policy,
+                    preamble=prepared.preamble,
+                    room=prepared.room,
+                    head=head,
+                    tokens=plan.tokens,
+                    missing=plan.anchor.start > plan.summarised,
+                )
+            )
+
+    async def _relay_refusal(self, reply: UpstreamReply, read: bytes) -> None:
+        """An error of the upstream goes to the client as it is; nothing is recorded. `read`: what was read of it."""
         marks = (("X-Session-Id", self.who.session),)
         await self.client.start(reply.status, reply.reason, reply.headers, marks, sized=True)
         try:
+            self.record.bytes_out += len(read)
+            await self.client.write(read)
             while chunk := await reply.read():
                 self.record.bytes_out += len(chunk)
                 await self.client.write(chunk)
@@ -256,6 +319,7 @@ class Conversation:
             error.retry = False
             raise
         record.recorded = state
+        self.entry = entry
         return entry
 
     async def _keep_failed(self, answer: Reply, code: str) -> None:

@@ -16,7 +16,8 @@ class ExchangeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """Without the query, which may hold keys."""
     status: int = 0
     kind: str
-    """`pass`, `session` or `side` (a side call of a session, relayed stateless)."""
+    """`pass`, `session`, `side` (a side call of a session, relayed stateless), `summary` (a call of the proxy's own),
+    `reflect` (work after a reply that broke)."""
     session: str = ""
     tenant: str = ""
     policy: str = ""
@@ -25,6 +26,10 @@ class ExchangeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     kept: int = 0
     dropped: int = 0
     tokens: int = 0
+    summarised: int = 0
+    """Messages that the summary in the context stands for."""
+    recalled: int = 0
+    """Excerpts in the context."""
     history: str = ""
     stream: bool = False
     recorded: str = ""

@@ -79,9 +79,7 @@ async def _stateful(
             since = time.monotonic()
             await house.turnstile.enter(visit, ref, who.policy)
             record.queued_ms = ms(since)
-        prepared = await assemble(dialect, request, call, who, house.store)
-        record.turn, record.history = prepared.turn, prepared.plan.history
-        record.kept, record.dropped, record.tokens = prepared.plan.kept, prepared.plan.dropped, prepared.plan.tokens
+        prepared = await assemble(dialect, request, call, who, house)
         await Conversation(dialect, request, house, client, record, visit, who, prepared, tried, claim).hold()
     except StoreUnavailable as error:
         if who.policy.session.on_store_failure != "stateless" or error.retry is False:

@@ -59,7 +59,7 @@ class Came:
 
 
 def house(store: Store) -> House:
-    return House(store, Nobody(), Policies())
+    return House(store, Nobody(), Policies(), lambda record: None)
 
 
 def said(role: str, content: str, **more: Any) -> Json:
@@ -91,7 +91,7 @@ def asked(*messages: str | Json, model: str = "gpt-4o", **members: Any) -> Reque
 
 
 async def prepare(store: Store, req: Request, policy: Policy = PLAIN, *, from_turn: int | None = None) -> Prepared:
-    return await assemble(CHAT, req, CHAT.read(req.body), Identity(REF.name, policy, True, from_turn), store)
+    return await assemble(CHAT, req, CHAT.read(req.body), Identity(REF.name, policy, True, from_turn), house(store))
 
 
 def answer(prepared: Prepared, text: str = "", *, reported: int = 0, **message: Any) -> Reply:

@@ -6,7 +6,7 @@ import orjson
 
 from proxy.conversation.message import Message
 from proxy.conversation.quirks import Quirks
-from proxy.dialects.chat import compose, read, reader, write
+from proxy.dialects.chat import amend, compose, read, reader, write
 from proxy.dialects.contract import Call, Dialect, Reader
 from proxy.errors import ProxyError
 
@@ -27,6 +27,17 @@ class Chat:
 
     def no_result(self, call_id: str) -> bytes:
         return write.no_result(call_id)
+
+    def said(self, role: str, text: str) -> bytes:
+        return amend.said(role, text)
+
+    def amended(self, wire: bytes, text: str, *, before: bool) -> bytes:
+        return amend.amended(wire, text, before=before)
+
+    def aside(
+        self, call: Call, preamble: Sequence[bytes], messages: Sequence[bytes], quirks: Quirks, model: str
+    ) -> bytes:
+        return amend.aside(call, preamble, messages, quirks, model)
 
     def messages(self, wire: bytes) -> tuple[Message, ...]:
         return tuple(read.read_messages(b"[%b]" % wire))

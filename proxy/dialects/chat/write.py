@@ -27,13 +27,18 @@ _EMPTY = (b"null", b'""', b"[]")
 
 def write(call: Call, preamble: Sequence[bytes], messages: Sequence[bytes], quirks: Quirks) -> bytes:
     """See `Dialect.write`."""
-    runs = [run for run in (*preamble, *messages) if run]
     if call.prefill is not None:
-        runs.append(call.prefill.wire)
+        messages = (*messages, call.prefill.wire)
+    return call.members.replace("messages", array(preamble, messages, quirks))
+
+
+def array(preamble: Sequence[bytes], messages: Sequence[bytes], quirks: Quirks) -> bytes:
+    """The member `messages`: runs of messages' bytes, in the form that `quirks` asks for."""
+    runs = [run for run in (*preamble, *messages) if run]
     if quirks.alternate or quirks.one_system or quirks.developer != "developer":
         lead = sum(1 for run in preamble if run)
         runs = adapt(_split(runs[:lead]), _split(runs[lead:]), quirks)
-    return call.members.replace("messages", b"[%b]" % b",".join(runs))
+    return b"[%b]" % b",".join(runs)
 
 
 def no_result(call_id: str) -> bytes:

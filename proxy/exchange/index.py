@@ -1,0 +1,77 @@
+"""What was said becomes searchable, after the reply: the words of each message, and its vector where a policy asks."""
+
+import asyncio
+from collections.abc import Sequence
+
+from proxy.context.words import words
+from proxy.conversation.entry import Entry
+from proxy.conversation.message import Message
+from proxy.conversation.words import Words
+from proxy.dialects.contract import Dialect
+from proxy.exchange.contract import Request
+from proxy.exchange.embeddings import TEXT_CHARS, embed
+from proxy.policy import Policy
+from proxy.stores.contract import Index, Ref, Store
+from proxy.upstream.contract import Upstream
+
+ENTRIES_AT_ONCE = 64
+TEXTS_A_CALL = 64
+INLINE_BYTES = 16_384
+"""So much is split into words on the event loop; more is handed to a thread."""
+AROUND = 1
+"""A message's vector is made from it and so many of its entry's messages on either side: an answer is found by its
+question."""
+
+
+async def index(
+    store: Store, upstream: Upstream, dialect: Dialect, request: Request, policy: Policy, ref: Ref, head: str
+) -> None:
+    """Indexes what is missing on the chain that ends with `head`, oldest first. Raises StoreUnavailable,
+    UpstreamError; what was done until then is kept."""
+    recall = policy.recall
+    assert recall is not None
+    while entries := await store.unindexed(ref, head, model="", most=ENTRIES_AT_ONCE):
+        said = [dialect.messages(entry.wire) for entry in entries]
+        if sum(len(entry.wire) for entry in entries) <= INLINE_BYTES:
+            found = _words(said)
+        else:
+            found = await asyncio.to_thread(_words, said)
+        await store.index(ref, [Index(entry.id, words=each) for entry, each in zip(entries, found, strict=True)])
+        if len(entries) < ENTRIES_AT_ONCE:
+            break
+    if recall.method == "keywords" or "embeddings" not in store.searches:
+        return
+    while entries := await store.unindexed(ref, head, model=recall.model, most=ENTRIES_AT_ONCE):
+        await store.index(ref, await _vectors(upstream, dialect, request, recall.model, entries))
+        if len(entries) < ENTRIES_AT_ONCE:
+            return
+
+
+def _words(said: Sequence[Sequence[Message]]) -> list[tuple[Words, ...]]:
+    return [tuple(words(message.text) for message in messages) for messages in said]
+
+
+async def _vectors(
+    upstream: Upstream, dialect: Dialect, request: Request, model: str, entries: Sequence[Entry]
+) -> list[Index]:
+    texts: list[str] = []
+    places: list[tuple[int, int]] = []
+    for n, entry in enumerate(entries):
+        messages = dialect.messages(entry.wire)
+        for at, message in enumerate(messages):
+            if message.text.strip():
+                texts.append(_with_neighbours(messages, at))
+                places.append((n, at))
+    vectors: list[bytes] = []
+    for start in range(0, len(texts), TEXTS_A_CALL):
+        vectors += await embed(upstream, request, model, texts[start : start + TEXTS_A_CALL])
+    made = [[b""] * entry.count for entry in entries]
+    for (n, at), vector in zip(places, vectors, strict=True):
+        made[n][at] = vector
+    return [Index(entry.id, model=model, vectors=tuple(each)) for entry, each in zip(entries, made, strict=True)]
+
+
+def _with_neighbours(messages: Sequence[Message], at: int) -> str:
+    """The message first, so that it is what remains of a text that is too long."""
+    around = [messages[n].text for n in range(max(0, at - AROUND), min(len(messages), at + AROUND + 1)) if n != at]
+    return "\n".join([messages[at].text[: TEXT_CHARS // 2], *(text[: TEXT_CHARS // 4] for text in around)])

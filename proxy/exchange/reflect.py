@@ -1,0 +1,228 @@
+"""After the reply: what left the window becomes a summary, and what was said becomes searchable.
+
+Never on a client's path: a failure here is logged and tried again, and changes nothing that is stored.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Generator, Sequence
+
+import msgspec
+from multidict import CIMultiDict
+
+from proxy.context import summary as rolling
+from proxy.context.contract import Budget, Read, Summarise
+from proxy.conversation import turn
+from proxy.conversation.entry import Entry, Preamble, new_id
+from proxy.conversation.message import Message
+from proxy.conversation.summary import Summary
+from proxy.dialects.contract import Call, Dialect
+from proxy.errors import ProxyError, StoreUnavailable
+from proxy.exchange.contract import Request
+from proxy.exchange.decoded import decoded
+from proxy.exchange.errands import Errands, Failed
+from proxy.exchange.index import index
+from proxy.exchange.lead import lead
+from proxy.exchange.record import LOGGED_CHARS, ExchangeRecord
+from proxy.policy import Policy
+from proxy.stores.contract import Ref, Store
+from proxy.tokens import counter
+from proxy.units import duration_s
+from proxy.upstream.contract import Upstream
+
+PORTIONS_AT_MOST = 200
+"""Calls in a row for one errand, where a long history has no summary yet."""
+_NOT_AGAIN = ("Idempotency-Key", "Content-Length", "x-stainless-retry-count")
+_CUT = frozenset({"length", "model_length", "max_tokens", "content_filter"})
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """A reply that was recorded, with the request's credentials: in memory only, until the errand is done."""
+
+    dialect: Dialect
+    request: Request
+    call: Call
+    ref: Ref
+    policy: Policy
+    preamble: Preamble | None
+    room: Budget
+    head: Entry
+    """The entry that was recorded."""
+    tokens: int
+    """Of the history that stood before it in the context."""
+    missing: bool
+    """Turns left the window that are in no summary."""
+
+
+class Reflections:
+    """What is done after replies."""
+
+    def __init__(self, store: Store, upstream: Upstream, observe: Callable[[ExchangeRecord], None]) -> None:
+        """`observe` is told of each call to the model, and of each errand that broke."""
+        self._store = store
+        self._upstream = upstream
+        self._observe = observe
+        self._summaries: Errands[Cause] = Errands(self._summarise, self._broke)
+        self._indexes: Errands[Cause] = Errands(self._index, self._broke)
+
+    def after(self, cause: Cause) -> None:
+        """A reply was recorded. Returns at once."""
+        if cause.policy.recall is not None and self._store.searches:
+            self._indexes.begin(cause.ref, cause)
+        if cause.policy.summary is not None and _worth_a_look(cause):
+            self._summaries.begin(cause.ref, cause)
+
+    async def idle(self) -> None:
+        """Until all is done that is not waiting to be tried again."""
+        await self._summaries.idle()
+        await self._indexes.idle()
+
+    async def close(self) -> None:
+        await self._summaries.close()
+        await self._indexes.close()
+
+    def _broke(self, error: Exception) -> None:
+        at_ms = time.time_ns() // 1_000_000
+        self._observe(
+            ExchangeRecord(at_ms=at_ms, method="", path="", kind="reflect", status=500, error=type(error).__name__)
+        )
+
+    async def _index(self, cause: Cause) -> None:
+        try:
+            await index(
+                self._store, self._upstream, cause.dialect, cause.request, cause.policy, cause.ref, cause.head.id
+            )
+        except ProxyError as error:
+            raise Failed from error
+
+    async def _summarise(self, cause: Cause) -> None:
+        try:
+            for _ in range(PORTIONS_AT_MOST):
+                fold = await self._fold(cause)
+                if fold is None:
+                    return
+                summary = await self._written(cause, fold)
+                if not await self._store.keep_summary(cause.ref, summary) or fold.complete:
+                    return
+        except StoreUnavailable as error:
+            raise Failed from error
+
+    async def _fold(self, cause: Cause) -> rolling.Fold | None:
+        chain = await self._store.load(cause.ref, key=cause.room.key, reach=0, entry=cause.head.id)
+        if chain is None:
+            return None
+        known = await self._store.summaries(cause.ref)
+        steps: Generator[Read, Sequence[Entry], rolling.Fold | None] = rolling.fold(chain, cause.room, known)
+        try:
+            need = next(steps)
+            while True:
+                need = steps.send(await self._store.read(cause.ref, cause.head.id, need.first, need.upto))
+        except StopIteration as stop:
+            fold: rolling.Fold | None = stop.value
+            return fold
+
+    async def _written(self, cause: Cause, fold: rolling.Fold) -> Summary:
+        """Asks the model. Raises Failed for anything that is no summary."""
+        settings = cause.policy.summary
+        assert settings is not None
+        dialect, policy = cause.dialect, cause.policy
+        preamble, first = lead(dialect, settings, cause.preamble, fold.base)
+        said = turn.repair(fold.items, dialect.no_result)
+        question = dialect.said("user", rolling.prompt(settings.prompt, settings.max_tokens))
+        body = dialect.aside(cause.call, preamble, (*first, *said, question), policy.upstream, settings.model)
+        model = settings.model or cause.call.model
+        record = ExchangeRecord(
+            at_ms=time.time_ns() // 1_000_000,
+            method="POST",
+            path=cause.request.target.partition("?")[0],
+            kind="summary",
+            session=cause.ref.name,
+            policy=policy.name,
+            model=model[:LOGGED_CHARS],
+            turn=max(cause.head.turn, 1),
+        )
+        began = time.monotonic()
+        try:
+            message = await self._asked(cause, body, settings, record)
+            text = _plain(message.text)
+            tokens = await asyncio.to_thread(counter.count_text, text, model)
+            if not text:
+                record.error = "summary_empty"
+            elif tokens > settings.max_tokens:
+                record.error = "summary_too_long"
+            if record.error:
+                raise Failed
+        finally:
+            record.total_ms = round((time.monotonic() - began) * 1000, 3)
+            self._observe(record)
+        base = fold.base
+        heading = await asyncio.to_thread(counter.count_text, rolling.HEADING, model)
+        return Summary(
+            id=new_id(),
+            entry=fold.entry,
+            upto=fold.upto,
+            text=text,
+            tokens=tokens + heading,
+            generation=base.generation + 1 if base else 1,
+            before=base.id if base else "",
+            model=model,
+            at_ms=record.at_ms,
+        )
+
+    async def _asked(self, cause: Cause, body: bytes, settings: Summarise, record: ExchangeRecord) -> Message:
+        """The message that the model answers. Raises Failed, with the reason in `record`."""
+        request = cause.request
+        headers = CIMultiDict(request.upstream_headers)
+        for name in _NOT_AGAIN:
+            headers.popall(name, None)
+        headers["Accept-Encoding"] = "identity"
+        call = msgspec.structs.replace(cause.call, stream=False, choices=1, prefill=None)
+        try:
+            async with asyncio.timeout(duration_s(settings.timeout)):
+                reply = decoded(await self._upstream.send("POST", request.target, headers, body))
+                try:
+                    record.status = reply.status
+                    kind = reply.headers.get("Content-Type", "").lower()
+                    reader = cause.dialect.reader(call, stream=kind.startswith("text/event-stream"))
+                    while chunk := await reply.read():
+                        reader.feed(chunk)
+                    reader.end()
+                finally:
+                    reply.close()
+        except TimeoutError:
+            record.error = "summary_timeout"
+            raise Failed from None
+        except ProxyError as error:
+            record.error = error.code
+            raise Failed from error
+        answer = reader.reply()
+        record.finish = answer.finish[:LOGGED_CHARS]
+        record.prompt_tokens, record.completion_tokens = answer.prompt_tokens, answer.completion_tokens
+        if not 200 <= record.status < 300 or answer.message is None or not answer.whole:
+            record.error = "summary_refused"
+        elif answer.message.calls:
+            record.error = "summary_is_a_call"
+        elif answer.finish in _CUT:
+            record.error = "summary_cut_off"
+        if record.error or answer.message is None:
+            raise Failed
+        return answer.message
+
+
+def _worth_a_look(cause: Cause) -> bool:
+    """Cheap, and asked after every reply: a summary can only be due when the window is half full, or has moved on
+    alone; and never in the middle of a turn."""
+    if cause.head.facts.open:
+        return False
+    limit = cause.room.max_tokens
+    half_full = limit is not None and 2 * (cause.tokens + cause.head.tokens) > limit
+    return cause.missing or half_full or bool(cause.room.max_turns)
+
+
+def _plain(text: str) -> str:
+    """Without the thoughts that some servers leave in front of the answer."""
+    text = text.strip()
+    if text.startswith("<think>"):
+        _, mark, rest = text.partition("</think>")
+        text = rest.strip() if mark else ""
+    return text
