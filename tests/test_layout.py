@@ -210,6 +210,14 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "proxy/conversation/quirks.py": "tests/test_policy.py",
     # a handful of references: what is made of them is what the tests of the exchange work with
     "proxy/exchange/house.py": "tests/exchange/making.py",
+    # what is done after and before a call shows in what the model is sent
+    "proxy/exchange/embeddings.py": "tests/e2e/test_recall.py",
+    "proxy/exchange/index.py": "tests/e2e/test_recall.py",
+    "proxy/exchange/recollect.py": "tests/e2e/test_recall.py",
+    "proxy/exchange/reflect.py": "tests/e2e/test_summary.py",
+    # two values
+    "proxy/conversation/summary.py": "tests/context/test_summary.py",
+    "proxy/conversation/words.py": "tests/context/test_words.py",
     # its laws are those of whole exchanges: tools, disconnects, retries and errors are beside it
     "proxy/exchange/converse.py": "tests/e2e/test_disconnect.py",
     # a value without behaviour: the log line that is drawn from it shows each field

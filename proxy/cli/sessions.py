@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from proxy import settings
 from proxy.cli import CommandError
+from proxy.cli.explain import explain
 from proxy.cli.export import export
 from proxy.cli.restore import restore
 from proxy.cli.show import show
@@ -42,7 +43,11 @@ async def _run(args: argparse.Namespace, lines: IO[bytes]) -> int:
             case "list":
                 await _list(store, args.tenant)
             case "show":
-                await show(store, await _one(store, args.session, args.tenant), sys.stdout)
+                info = await _one(store, args.session, args.tenant)
+                if args.turn is None:
+                    await show(store, info, sys.stdout)
+                elif not await explain(store, info, args.turn, sys.stdout):
+                    raise CommandError(f"session {args.session!r} has no turn {args.turn}; it has {info.turns}.")
             case "export":
                 await _export(store, args.session, args.tenant)
             case "import":

@@ -41,10 +41,10 @@ async def show(store: Store, info: RefInfo, out: TextIO) -> None:
 
 def _head(entry: Entry, before: str, head: str) -> str:
     facts = entry.facts
-    words = [f"turn {max(entry.turn, 1)}", f"entry {entry.id}", stamp(facts.at_ms), _clean(facts.model) or "no model"]
+    words = [f"turn {max(entry.turn, 1)}", f"entry {entry.id}", stamp(facts.at_ms), clean(facts.model) or "no model"]
     words += [f"{entry.tokens} tokens", facts.state]
     if facts.finish:
-        words.append(f"finish {_clean(facts.finish)}")
+        words.append(f"finish {clean(facts.finish)}")
     if entry.parent != before and facts.state != "failed":
         words.append(f"branch after {entry.parent or 'the beginning'}")
     if entry.id == head:
@@ -62,16 +62,17 @@ def _planned(record: Record) -> str:
 
 
 def _say(message: Message, out: TextIO) -> None:
-    lines = _clean(message.text).splitlines() or ([] if message.calls or message.media else [""])
-    lines += [f"[{_clean(media.kind)}]" for media in message.media]
-    lines += [f"calls {_clean(call.name)}({_clean(call.arguments)})  {_clean(call.id)}" for call in message.calls]
+    lines = clean(message.text).splitlines() or ([] if message.calls or message.media else [""])
+    lines += [f"[{clean(media.kind)}]" for media in message.media]
+    lines += [f"calls {clean(call.name)}({clean(call.arguments)})  {clean(call.id)}" for call in message.calls]
     if message.answers:
-        lines[:1] = [f"to {_clean(message.answers)}: {lines[0] if lines else ''}"]
+        lines[:1] = [f"to {clean(message.answers)}: {lines[0] if lines else ''}"]
     for number, line in enumerate(lines):
         print(f"  {'' if number else message.role:<10} {line}", file=out)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Control characters as escapes."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -28,10 +28,23 @@ class Failed(Exception):
 class Errands(Generic[C]):
     """`C` is what causes an errand and holds all that it needs."""
 
-    def __init__(self, work: Callable[[C], Awaitable[None]], broke: Callable[[Exception], None]) -> None:
-        """`work` may raise Failed. Any other error ends the errand, and `broke` is told of it."""
+    def __init__(
+        self,
+        work: Callable[[C], Awaitable[None]],
+        broke: Callable[[Exception], None],
+        *,
+        at_most: int = ERRANDS_AT_MOST,
+        tries: int = TRIES,
+        grace_s: float = GRACE_S,
+        rest: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`work` may raise Failed. Any other error ends the errand, and `broke` is told of it. `rest` waits."""
         self._work = work
         self._broke = broke
+        self._at_most = at_most
+        self._tries = tries
+        self._grace_s = grace_s
+        self._wait = rest
         self._newest: dict[Hashable, C] = {}
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}
         self._resting: set[Hashable] = set()
@@ -42,8 +55,13 @@ class Errands(Generic[C]):
         """Has the work done for `cause`, soon; if an errand of this key is under way, after it and once."""
         if key in self._tasks:
             self._newest[key] = cause
-        elif len(self._tasks) < ERRANDS_AT_MOST:
+        elif len(self._tasks) < self._at_most:
             self._tasks[key] = asyncio.get_running_loop().create_task(self._run(key, cause))
+
+    @property
+    def count(self) -> int:
+        """Under way, those that wait included."""
+        return len(self._tasks)
 
     async def idle(self) -> None:
         """Until nothing is under way but what waits to try again."""
@@ -54,7 +72,7 @@ class Errands(Generic[C]):
     async def close(self) -> None:
         """Ends those under way; what works just now may go on for a moment."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.idle(), GRACE_S)
+            await asyncio.wait_for(self.idle(), self._grace_s)
         tasks = tuple(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -71,7 +89,7 @@ class Errands(Generic[C]):
                     failures, pause = 0, FIRST_RETRY_S
                 except Failed:
                     failures += 1
-                    if failures >= TRIES:
+                    if failures >= self._tries:
                         return
                     await self._rest(key, pause)
                     pause = min(2 * pause, LAST_RETRY_S)
@@ -91,6 +109,6 @@ class Errands(Generic[C]):
         self._resting.add(key)
         self._changed.set()
         try:
-            await asyncio.sleep(pause)
+            await self._wait(pause)
         finally:
             self._resting.discard(key)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from proxy.conversation.summary import Summary
 from proxy.stores.contract import Ref
 from tests.support.app import Json, Remora, remora, said, sent
-from tests.support.upstream import Received, ScriptedUpstream, Script, Wait, model, plain
+from tests.support.upstream import Received, Script, ScriptedUpstream, Wait, model, plain
 
 POLICY = """
 [window]
@@ -29,7 +30,9 @@ def asks_for_summary(request: Received) -> bool:
 
 def completion(text: str, finish: str = "stop", **more: object) -> Script:
     message = {"role": "assistant", "content": text, **more}
-    return plain(200, {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": finish}]})
+    return plain(
+        200, {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+    )
 
 
 class Writer:
@@ -62,7 +65,8 @@ def writer(upstream: ScriptedUpstream) -> Writer:
 
 
 async def ref(proxy: Remora, session: str = "s") -> Ref:
-    return [info.ref async for info in proxy.here.house.store.list() if info.ref.name == session][0]
+    [found] = [info.ref async for info in proxy.here.house.store.list() if info.ref.name == session]
+    return found
 
 
 async def idle(proxy: Remora) -> None:
@@ -114,7 +118,7 @@ async def test_between_two_steps_the_prefix_stays_the_same_bytes(
         await say(proxy, 1, 60)
         steps = len(await kept(proxy))
     bodies = [request.body.partition(b'"messages": ')[2] for request in turns(upstream)]
-    breaks = sum(not later.startswith(earlier[:-2]) for earlier, later in zip(bodies, bodies[1:], strict=False))
+    breaks = sum(not later.startswith(earlier[:-2]) for earlier, later in pairwise(bodies))
     assert breaks <= steps
     assert steps < 25
 
@@ -175,6 +179,9 @@ async def test_summary_and_anchor_are_a_pair_whenever_the_summary_comes(
         await idle(proxy)
 
 
+CALL: Json = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [
@@ -182,7 +189,9 @@ async def test_summary_and_anchor_are_a_pair_whenever_the_summary_comes(
         completion("   \n"),
         completion("word " * 400),
         completion("It ends he", "length"),
-        completion("", "tool_calls", tool_calls=[{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]),
+        completion(
+            "", "tool_calls", tool_calls=[{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+        ),
         plain(500, {"error": {"message": "no"}}),
         plain(200, "<html>"),
         completion("<think>hm"),
@@ -205,8 +214,9 @@ async def test_nonsense_changes_nothing_and_what_was_missed_is_caught_up(
         assert writer.asked
         writer.summary = good
         async with asyncio.timeout(30):
-            while not await kept(proxy) or (await kept(proxy))[-1].upto < 50:
-                await asyncio.sleep(0.05)  # it is tried again by the clock
+            # it is tried again by the clock
+            while not await kept(proxy) or (await kept(proxy))[-1].upto < 50:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         await idle(proxy)
         await proxy.chat("s", LINE.format(n=31))
         messages = turns(upstream)[-1].json()["messages"]
@@ -215,6 +225,25 @@ async def test_nonsense_changes_nothing_and_what_was_missed_is_caught_up(
         assert shown == list(range(covered + 1, 32))
         handed = [int(n) for asked in writer.asked for n in re.findall(r"Fact (\d+)", asked.body.decode())]
         assert set(range(1, covered + 1)) <= set(handed)
+
+
+async def test_a_model_that_never_writes_one_delays_no_turn(
+    upstream: ScriptedUpstream, writer: Writer, tmp_path: Path
+) -> None:
+    silent = asyncio.Event()
+    writer.summary = lambda request: Script([Wait(silent)])
+    async with remora(upstream.url, tmp_path, POLICY + 'timeout = "100ms"\n', stop_timeout_s=1.0) as proxy:
+        for n in range(1, 201):
+            answer = await proxy.chat("s", LINE.format(n=n))
+            assert answer.headers["X-Session-Turn"] == str(n)
+        assert writer.asked
+        silent.set()
+        writer.summary = lambda request: completion(writer.facts(request))
+        async with asyncio.timeout(60):
+            while not await kept(proxy) or (await kept(proxy))[-1].upto < 380:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.05)
+        handed = [int(n) for asked in writer.asked for n in re.findall(r"Fact (\d+)", asked.body.decode())]
+        assert set(range(1, 190)) <= set(handed)
 
 
 async def test_a_branch_sees_only_summaries_of_its_own_past(
@@ -256,7 +285,7 @@ async def test_for_templates_without_a_system_role_it_is_a_message_of_the_user(
         await say(proxy, 1, 14)
     roles = [role for role, _ in sent(turns(upstream)[-1])]
     assert roles[0] == "user"
-    assert all(one != other for one, other in zip(roles, roles[1:], strict=False))
+    assert all(one != other for one, other in pairwise(roles))
     assert "Facts 1 to" in sent(turns(upstream)[-1])[0][1]
 
 
@@ -264,9 +293,11 @@ async def test_after_twenty_generations_each_call_was_handed_all_that_the_one_be
     upstream: ScriptedUpstream, writer: Writer, tmp_path: Path
 ) -> None:
     def remembers(request: Received) -> Script:
-        old = re.findall(r"known: ([\d ]+)\.", request.body.decode())
-        facts = sorted({int(n) for n in re.findall(r"Fact (\d+)", request.body.decode())} | {int(n) for each in old for n in each.split()})
-        return completion(f"known: {' '.join(map(str, facts))}.")
+        text = request.body.decode()
+        facts = {int(n) for n in re.findall(r"Fact (\d+)", text)}
+        for old in re.findall(r"known: ([\d ]+)\.", text):
+            facts |= {int(n) for n in old.split()}
+        return completion(f"known: {' '.join(map(str, sorted(facts)))}.")
 
     writer.summary = remembers
     async with remora(upstream.url, tmp_path, POLICY.replace("max_tokens = 100", "max_tokens = 600")) as proxy:
