@@ -13,7 +13,7 @@ from aiohttp import web
 
 from proxy.dialects import DIALECTS, generates
 from proxy.echo import start_echo
-from proxy.errors import SettingsError
+from proxy.errors import SettingsError, traced
 from proxy.exchange.house import House
 from proxy.exchange.tenant import Tenants
 from proxy.observe.log import Log
@@ -95,7 +95,7 @@ async def running(settings: Settings, policies: Policies) -> AsyncIterator[Runni
         )
         await upstream.open()
         stack.push_async_callback(upstream.close)
-        house = House(store, upstream, policies, log.exchange)
+        house = House(store, upstream, policies, observe=log.exchange, broke=lambda error: say(traced(error)))
         stack.push_async_callback(house.reflections.close)
         sweeper = asyncio.create_task(sweep(store, SWEEP_EVERY_S, say))
         stack.push_async_callback(_cancelled, sweeper)

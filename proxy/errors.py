@@ -28,6 +28,8 @@
 Everything else in the house may import this file; it imports nothing.
 """
 
+import traceback
+
 
 class ProxyError(Exception):
     """An answer that the proxy itself makes. `message` is one line that says what to do; it never holds content."""
@@ -166,3 +168,9 @@ class StoreUnavailable(ProxyError):
 
 class SettingsError(Exception):
     """A wrong setting or policy file. The message is one line with the key's path."""
+
+
+def traced(error: Exception) -> str:
+    """What kind of error a bug raised and where, but not its text: it may quote content."""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    return f"internal error: {type(error).__name__}\n{places}"

@@ -211,6 +211,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     # a handful of references: what is made of them is what the tests of the exchange work with
     "proxy/exchange/house.py": "tests/exchange/making.py",
     # what is done after and before a call shows in what the model is sent
+    "proxy/exchange/aside.py": "tests/e2e/test_summary.py",
     "proxy/exchange/embeddings.py": "tests/e2e/test_recall.py",
     "proxy/exchange/index.py": "tests/e2e/test_recall.py",
     "proxy/exchange/recollect.py": "tests/e2e/test_recall.py",

@@ -95,13 +95,16 @@ class Dialect(Protocol):
         """A message's bytes with `text` put before or behind what it says, an empty line between. Its other members
         keep their bytes."""
 
-    def aside(
-        self, call: Call, preamble: Sequence[bytes], messages: Sequence[bytes], quirks: Quirks, model: str
+    def aside(self, call: Call) -> bytes:
+        """What a request of the proxy's own takes from `call`: a JSON object of the members that bear on what the
+        model reads and how it samples, so that a prefix which was read for `call` is read from the provider's cache.
+        Tools are there but may not be called. The messages are not."""
+
+    def ask(
+        self, aside: bytes, preamble: Sequence[bytes], messages: Sequence[bytes], quirks: Quirks, model: str
     ) -> bytes:
-        """The body of a plain request of the proxy's own: `preamble` and `messages` (as in `write`) are all it says.
-        Of `call` it takes the members that bear on what the model reads and how it samples, so that a prefix which was
-        read for `call` is read from the provider's cache; tools are there but may not be called. `model` "": the
-        call's."""
+        """The body of such a request, for a plain reply: `preamble` and `messages` (as in `write`) are all it says.
+        `model` "": the call's."""
 
     def messages(self, wire: bytes) -> tuple[Message, ...]:
         """Stored messages, joined by commas, read again."""

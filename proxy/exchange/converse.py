@@ -11,6 +11,7 @@ from proxy.conversation.entry import Entry
 from proxy.conversation.reply import UNREADABLE, Reply
 from proxy.dialects.contract import Dialect, Reader
 from proxy.errors import ProxyError, SessionConflict, StoreUnavailable, UpstreamBroken, UpstreamError
+from proxy.exchange.aside import Way
 from proxy.exchange.assemble import Prepared, Tighter, assemble
 from proxy.exchange.commit import Sent, commit, commit_failed
 from proxy.exchange.contract import Client, Marks, Request
@@ -148,15 +149,17 @@ class Conversation:
     def _reflect(self) -> None:
         """What is done after a reply, also one that was not to be recorded: it may be the first that recalls."""
         prepared, plan = self.prepared, self.prepared.plan
+        policy = prepared.policy
         head = self.entry if self.who.record else prepared.parent
-        if head is not None:
+        if head is not None and (policy.summary or policy.recall):
             self.house.reflections.after(
                 Cause(
                     dialect=self.dialect,
-                    request=self.request,
-                    call=prepared.call,
+                    way=Way.of(self.request),
+                    model=prepared.call.model,
+                    aside=self.dialect.aside(prepared.call) if policy.summary else b"",
                     ref=prepared.ref,
-                    policy=prepared.policy,
+                    policy=policy,
                     preamble=prepared.preamble,
                     room=prepared.room,
                     head=head,

@@ -19,15 +19,22 @@ class House:
     __slots__ = ("learned", "policies", "reflections", "retries", "store", "turnstile", "upstream")
 
     def __init__(
-        self, store: Store, upstream: Upstream, policies: Policies, observe: Callable[[ExchangeRecord], None]
+        self,
+        store: Store,
+        upstream: Upstream,
+        policies: Policies,
+        *,
+        observe: Callable[[ExchangeRecord], None],
+        broke: Callable[[Exception], None],
     ) -> None:
-        """`observe` is told of each call to the model that the proxy makes on its own."""
+        """`observe` is told of each call to the model that the proxy makes on its own, `broke` of a bug in the work
+        after a reply."""
         self.store = store
         self.upstream = upstream
         self.policies = policies
         self.turnstile = Turnstile()
         self.retries = Retries(store)
-        self.reflections = Reflections(store, upstream, observe)
+        self.reflections = Reflections(store, upstream, observe, broke)
         self.learned = Learned()
 
 

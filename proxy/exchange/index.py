@@ -8,7 +8,7 @@ from proxy.conversation.entry import Entry
 from proxy.conversation.message import Message
 from proxy.conversation.words import Words
 from proxy.dialects.contract import Dialect
-from proxy.exchange.contract import Request
+from proxy.exchange.aside import Way
 from proxy.exchange.embeddings import TEXT_CHARS, embed
 from proxy.policy import Policy
 from proxy.stores.contract import Index, Ref, Store
@@ -24,7 +24,7 @@ question."""
 
 
 async def index(
-    store: Store, upstream: Upstream, dialect: Dialect, request: Request, policy: Policy, ref: Ref, head: str
+    store: Store, upstream: Upstream, dialect: Dialect, way: Way, policy: Policy, ref: Ref, head: str
 ) -> None:
     """Indexes what is missing on the chain that ends with `head`, oldest first. Raises StoreUnavailable,
     UpstreamError; what was done until then is kept."""
@@ -42,7 +42,7 @@ async def index(
     if recall.method == "keywords" or "embeddings" not in store.searches:
         return
     while entries := await store.unindexed(ref, head, model=recall.model, most=ENTRIES_AT_ONCE):
-        await store.index(ref, await _vectors(upstream, dialect, request, recall.model, entries))
+        await store.index(ref, await _vectors(upstream, dialect, way, recall.model, entries))
         if len(entries) < ENTRIES_AT_ONCE:
             return
 
@@ -51,9 +51,7 @@ def _words(said: Sequence[Sequence[Message]]) -> list[tuple[Words, ...]]:
     return [tuple(words(message.text) for message in messages) for messages in said]
 
 
-async def _vectors(
-    upstream: Upstream, dialect: Dialect, request: Request, model: str, entries: Sequence[Entry]
-) -> list[Index]:
+async def _vectors(upstream: Upstream, dialect: Dialect, way: Way, model: str, entries: Sequence[Entry]) -> list[Index]:
     texts: list[str] = []
     places: list[tuple[int, int]] = []
     for n, entry in enumerate(entries):
@@ -64,7 +62,7 @@ async def _vectors(
                 places.append((n, at))
     vectors: list[bytes] = []
     for start in range(0, len(texts), TEXTS_A_CALL):
-        vectors += await embed(upstream, request, model, texts[start : start + TEXTS_A_CALL])
+        vectors += await embed(upstream, way, model, texts[start : start + TEXTS_A_CALL])
     made = [[b""] * entry.count for entry in entries]
     for (n, at), vector in zip(places, vectors, strict=True):
         made[n][at] = vector

@@ -11,6 +11,7 @@ from proxy.conversation.entry import Entry
 from proxy.conversation.message import Message
 from proxy.dialects.contract import Call, Dialect
 from proxy.errors import UpstreamError
+from proxy.exchange.aside import Way
 from proxy.exchange.contract import Request
 from proxy.exchange.embeddings import embed
 from proxy.stores.contract import Ref, Store
@@ -71,7 +72,7 @@ async def _embedded(
         return None
     try:
         async with asyncio.timeout(settings.timeout_ms / 1000):
-            (vector,) = await embed(upstream, request, settings.model, [need.text])
+            (vector,) = await embed(upstream, Way.of(request), settings.model, [need.text])
     except (TimeoutError, UpstreamError):
         return None
     if len(vector) * (len(kept.positions) // 4) != len(kept.matrix):

@@ -16,8 +16,7 @@ class ExchangeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """Without the query, which may hold keys."""
     status: int = 0
     kind: str
-    """`pass`, `session`, `side` (a side call of a session, relayed stateless), `summary` (a call of the proxy's own),
-    `reflect` (work after a reply that broke)."""
+    """`pass`, `session`, `side` (a side call of a session, relayed stateless), `summary` (a call of the proxy itself)."""
     session: str = ""
     tenant: str = ""
     policy: str = ""

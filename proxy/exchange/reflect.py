@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator, Sequence
 
 import msgspec
-from multidict import CIMultiDict
 
 from proxy.context import summary as rolling
 from proxy.context.contract import Budget, Read, Summarise
@@ -16,10 +15,9 @@ from proxy.conversation import turn
 from proxy.conversation.entry import Entry, Preamble, new_id
 from proxy.conversation.message import Message
 from proxy.conversation.summary import Summary
-from proxy.dialects.contract import Call, Dialect
+from proxy.dialects.contract import Dialect
 from proxy.errors import ProxyError, StoreUnavailable
-from proxy.exchange.contract import Request
-from proxy.exchange.decoded import decoded
+from proxy.exchange.aside import Way, fetch
 from proxy.exchange.errands import Errands, Failed
 from proxy.exchange.index import index
 from proxy.exchange.lead import lead
@@ -32,16 +30,19 @@ from proxy.upstream.contract import Upstream
 
 PORTIONS_AT_MOST = 200
 """Calls in a row for one errand, where a long history has no summary yet."""
-_NOT_AGAIN = ("Idempotency-Key", "Content-Length", "x-stainless-retry-count")
+REPLY_AT_MOST = 4 * 1024 * 1024
 _CUT = frozenset({"length", "model_length", "max_tokens", "content_filter"})
 
 
 class Cause(msgspec.Struct, frozen=True):
-    """A reply that was recorded, with the request's credentials: in memory only, until the errand is done."""
+    """A reply that was recorded. Kept in memory until the errand is done, so it holds nothing of the bodies."""
 
     dialect: Dialect
-    request: Request
-    call: Call
+    way: Way
+    model: str
+    """Of the request."""
+    aside: bytes
+    """See `Dialect.aside`."""
     ref: Ref
     policy: Policy
     preamble: Preamble | None
@@ -57,13 +58,19 @@ class Cause(msgspec.Struct, frozen=True):
 class Reflections:
     """What is done after replies."""
 
-    def __init__(self, store: Store, upstream: Upstream, observe: Callable[[ExchangeRecord], None]) -> None:
-        """`observe` is told of each call to the model, and of each errand that broke."""
+    def __init__(
+        self,
+        store: Store,
+        upstream: Upstream,
+        observe: Callable[[ExchangeRecord], None],
+        broke: Callable[[Exception], None],
+    ) -> None:
+        """`observe` is told of each call to the model, `broke` of each bug."""
         self._store = store
         self._upstream = upstream
         self._observe = observe
-        self._summaries: Errands[Cause] = Errands(self._summarise, self._broke)
-        self._indexes: Errands[Cause] = Errands(self._index, self._broke)
+        self._summaries: Errands[Cause] = Errands(self._summarise, broke)
+        self._indexes: Errands[Cause] = Errands(self._index, broke)
 
     def after(self, cause: Cause) -> None:
         """A reply was recorded. Returns at once."""
@@ -81,17 +88,9 @@ class Reflections:
         await self._summaries.close()
         await self._indexes.close()
 
-    def _broke(self, error: Exception) -> None:
-        at_ms = time.time_ns() // 1_000_000
-        self._observe(
-            ExchangeRecord(at_ms=at_ms, method="", path="", kind="reflect", status=500, error=type(error).__name__)
-        )
-
     async def _index(self, cause: Cause) -> None:
         try:
-            await index(
-                self._store, self._upstream, cause.dialect, cause.request, cause.policy, cause.ref, cause.head.id
-            )
+            await index(self._store, self._upstream, cause.dialect, cause.way, cause.policy, cause.ref, cause.head.id)
         except ProxyError as error:
             raise Failed from error
 
@@ -129,12 +128,12 @@ class Reflections:
         preamble, first = lead(dialect, settings, cause.preamble, fold.base)
         said = turn.repair(fold.items, dialect.no_result)
         question = dialect.said("user", rolling.prompt(settings.prompt, settings.max_tokens))
-        body = dialect.aside(cause.call, preamble, (*first, *said, question), policy.upstream, settings.model)
-        model = settings.model or cause.call.model
+        body = dialect.ask(cause.aside, preamble, (*first, *said, question), policy.upstream, settings.model)
+        model = settings.model or cause.model
         record = ExchangeRecord(
             at_ms=time.time_ns() // 1_000_000,
             method="POST",
-            path=cause.request.target.partition("?")[0],
+            path=cause.way.target.partition("?")[0],
             kind="summary",
             session=cause.ref.name,
             policy=policy.name,
@@ -171,30 +170,19 @@ class Reflections:
 
     async def _asked(self, cause: Cause, body: bytes, settings: Summarise, record: ExchangeRecord) -> Message:
         """The message that the model answers. Raises Failed, with the reason in `record`."""
-        request = cause.request
-        headers = CIMultiDict(request.upstream_headers)
-        for name in _NOT_AGAIN:
-            headers.popall(name, None)
-        headers["Accept-Encoding"] = "identity"
-        call = msgspec.structs.replace(cause.call, stream=False, choices=1, prefill=None)
         try:
             async with asyncio.timeout(duration_s(settings.timeout)):
-                reply = decoded(await self._upstream.send("POST", request.target, headers, body))
-                try:
-                    record.status = reply.status
-                    kind = reply.headers.get("Content-Type", "").lower()
-                    reader = cause.dialect.reader(call, stream=kind.startswith("text/event-stream"))
-                    while chunk := await reply.read():
-                        reader.feed(chunk)
-                    reader.end()
-                finally:
-                    reply.close()
+                reply = await fetch(self._upstream, cause.way, cause.way.target, body, most=REPLY_AT_MOST)
+                record.status = reply.status
         except TimeoutError:
             record.error = "summary_timeout"
             raise Failed from None
         except ProxyError as error:
             record.error = error.code
             raise Failed from error
+        reader = cause.dialect.reader(cause.dialect.read(body), stream=reply.stream)
+        reader.feed(reply.body)
+        reader.end()
         answer = reader.reply()
         record.finish = answer.finish[:LOGGED_CHARS]
         record.prompt_tokens, record.completion_tokens = answer.prompt_tokens, answer.completion_tokens

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from proxy.dialects.contract import Dialect
-from proxy.errors import BodyTooLarge, InvalidBody, ProxyError, UnsupportedDialect, UnsupportedEncoding
+from proxy.errors import BodyTooLarge, InvalidBody, ProxyError, UnsupportedDialect, UnsupportedEncoding, traced
 from proxy.exchange.contract import NO_HEADERS, Marks, Request
 from proxy.exchange.house import House
 from proxy.exchange.identify import FROM_HEADER, named_by_member, split_target
@@ -197,9 +196,7 @@ class Handler:
             self._log.exchange(record)
 
     def _bug(self, error: Exception) -> ProxyError:
-        # where and what kind, but not the error's text: it may quote content
-        places = "".join(traceback.format_tb(error.__traceback__))
-        self._say(f"internal error: {type(error).__name__}\n{places}")
+        self._say(traced(error))
         return ProxyError("The proxy failed inside; its log says where.")
 
     async def _answer(self, dialect: Dialect, client: HttpClient, error: ProxyError) -> None:

@@ -58,8 +58,12 @@ class Came:
         self.closed += 1
 
 
+def _raise(error: Exception) -> None:
+    raise error
+
+
 def house(store: Store) -> House:
-    return House(store, Nobody(), Policies(), lambda record: None)
+    return House(store, Nobody(), Policies(), observe=lambda record: None, broke=_raise)
 
 
 def said(role: str, content: str, **more: Any) -> Json:

@@ -34,10 +34,13 @@ class Chat:
     def amended(self, wire: bytes, text: str, *, before: bool) -> bytes:
         return amend.amended(wire, text, before=before)
 
-    def aside(
-        self, call: Call, preamble: Sequence[bytes], messages: Sequence[bytes], quirks: Quirks, model: str
+    def aside(self, call: Call) -> bytes:
+        return amend.aside(call)
+
+    def ask(
+        self, aside: bytes, preamble: Sequence[bytes], messages: Sequence[bytes], quirks: Quirks, model: str
     ) -> bytes:
-        return amend.aside(call, preamble, messages, quirks, model)
+        return amend.ask(aside, preamble, messages, quirks, model)
 
     def messages(self, wire: bytes) -> tuple[Message, ...]:
         return tuple(read.read_messages(b"[%b]" % wire))

@@ -1,6 +1,6 @@
 """Chat Completions, what the proxy itself says: texts added to messages, and requests of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import orjson
@@ -38,14 +38,24 @@ def amended(wire: bytes, text: str, *, before: bool) -> bytes:
     return _encode({**fields, "content": msgspec.Raw(whole)})
 
 
-def aside(call: Call, preamble: Sequence[bytes], messages: Sequence[bytes], quirks: Quirks, model: str) -> bytes:
+def aside(call: Call) -> bytes:
     """See `Dialect.aside`."""
     members = {name: call.members.get(name) or b"null" for name in call.members.names() if name not in _OF_THE_REPLY}
-    if model:
-        members["model"] = orjson.dumps(model)
     if members.get("tools", b"[]") not in _EMPTY:
         members["tool_choice"] = b'"none"'
     if members.get("functions", b"[]") not in _EMPTY:
         members["function_call"] = b'"none"'
+    return _object(members)
+
+
+def ask(aside: bytes, preamble: Sequence[bytes], messages: Sequence[bytes], quirks: Quirks, model: str) -> bytes:
+    """See `Dialect.ask`."""
+    members = {name: bytes(raw) for name, raw in _fields(aside).items()}
+    if model:
+        members["model"] = orjson.dumps(model)
     members["messages"] = array(preamble, messages, quirks)
+    return _object(members)
+
+
+def _object(members: Mapping[str, bytes]) -> bytes:
     return b"{%b}" % b",".join(b"%b:%b" % (orjson.dumps(name), raw) for name, raw in members.items())

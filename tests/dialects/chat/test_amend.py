@@ -40,7 +40,9 @@ def test_a_message_that_says_nothing_says_the_text() -> None:
 
 def test_a_request_of_its_own_keeps_what_bears_on_the_prompt() -> None:
     call = CHAT.read(json.dumps(BODY).encode())
-    body = json.loads(CHAT.aside(call, (b'{"role":"system","content":"s"}',), (CHAT.said("user", "q"),), Quirks(), ""))
+    body = json.loads(
+        CHAT.ask(CHAT.aside(call), (b'{"role":"system","content":"s"}',), (CHAT.said("user", "q"),), Quirks(), "")
+    )
     assert body == {
         "model": "gpt-4o",
         "temperature": 0.5,
@@ -53,16 +55,16 @@ def test_a_request_of_its_own_keeps_what_bears_on_the_prompt() -> None:
 def test_tools_stay_in_the_prompt_and_may_not_be_called() -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]
     call = CHAT.read(json.dumps({**BODY, "tools": tools, "tool_choice": "required"}).encode())
-    body = json.loads(CHAT.aside(call, (), (CHAT.said("user", "q"),), Quirks(), "other"))
+    body = json.loads(CHAT.ask(CHAT.aside(call), (), (CHAT.said("user", "q"),), Quirks(), "other"))
     assert body["tools"] == tools
     assert body["tool_choice"] == "none"
     assert body["model"] == "other"
     old = CHAT.read(json.dumps({**BODY, "functions": [{"name": "f"}], "function_call": {"name": "f"}}).encode())
-    assert json.loads(CHAT.aside(old, (), (CHAT.said("user", "q"),), Quirks(), ""))["function_call"] == "none"
+    assert json.loads(CHAT.ask(CHAT.aside(old), (), (CHAT.said("user", "q"),), Quirks(), ""))["function_call"] == "none"
 
 
 def test_the_quirks_of_the_upstream_hold_for_it_too() -> None:
     call = CHAT.read(json.dumps(BODY).encode())
     messages = (CHAT.said("user", "a"), CHAT.said("user", "b"))
-    body = json.loads(CHAT.aside(call, (), messages, Quirks(alternate=True), ""))
+    body = json.loads(CHAT.ask(CHAT.aside(call), (), messages, Quirks(alternate=True), ""))
     assert body["messages"] == [{"role": "user", "content": "a\n\nb"}]
