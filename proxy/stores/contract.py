@@ -7,7 +7,9 @@ Every method is one round trip. Every method raises StoreUnavailable when the st
 much waiting, or is closed. A ref whose time is over is unknown to every method, whether or not it was swept yet.
 """
 
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
+from operator import attrgetter
 from typing import Protocol
 
 import msgspec
@@ -139,10 +141,32 @@ class Index(msgspec.Struct, frozen=True):
     """For each of its messages, b"" for one without; () leaves those that are there as they are."""
 
 
+_position = attrgetter("upto")
+
+
 def kept_from(head: Entry, key: str) -> int | None:
     """The position from which the head's anchor keeps everything; None if it was made under another key."""
     anchor = head.facts.anchor
     return anchor.resume if anchor is not None and anchor.key == key else None
+
+
+def shown(head: Entry, entries: Sequence[Entry], kept: Sequence[Summary]) -> tuple[Summary, ...]:
+    """`Chain.summaries`, picked out of `kept`, which are in the order in which they were kept. `entries` are the
+    chain's, ending with `head`."""
+    anchor = head.facts.anchor
+    named = anchor.summary if anchor is not None else ""
+    since = next((at for at, each in enumerate(kept) if each.id == named), 0) if named else 0
+    return tuple(each for each in kept[since:] if each.id == named or _holds(entries, each))
+
+
+def _holds(entries: Sequence[Entry], summary: Summary) -> bool:
+    at = bisect_left(entries, summary.upto, key=_position)
+    return at < len(entries) and entries[at].id == summary.entry
+
+
+def posting(position: int, length: int, count: int) -> int:
+    """One number of `Postings.found`."""
+    return position << 24 | min(length, 4095) << 12 | min(count, 4095)
 
 
 class Store(Protocol):
@@ -199,8 +223,10 @@ class Store(Protocol):
         """Every generation, of all branches, in the order in which they were kept."""
 
     async def index(self, ref: Ref, indexes: Sequence[Index]) -> None:
-        """Makes entries searchable. Entries that are unknown, or indexed already, are passed over. Kept as safely as
-        an entry is, but nothing is lost without it: what is missing can be made again."""
+        """Makes entries searchable, in the order given. Passed over are entries that are unknown, indexed already, or
+        whose parent is not indexed (so what is indexed of a chain is its beginning); all told apart for the words and
+        for each model. Kept as safely as an entry is, but nothing is lost without it: what is missing can be made
+        again. ValueError if there are not as many words or vectors as the entry has messages."""
 
     async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Sequence[Entry]:
         """The oldest entries of the chain that ends with `entry` which have no words (`model` ""), or no vectors of
@@ -224,7 +250,8 @@ class Store(Protocol):
         """Every entry of the ref, branches and failed ones included, in the order in which they were appended."""
 
     async def erase(self, ref: Ref) -> bool:
-        """Removes the ref with all its entries, preambles, plans, replays, summaries, words and vectors, for good; False if it is unknown.
+        """Removes the ref with all its entries, preambles, plans, replays, summaries, words and vectors, for good;
+        False if it is unknown.
         An append that is under way when this returns ends in Conflict(None)."""
 
     async def expire(self, limit: int) -> int:

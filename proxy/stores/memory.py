@@ -2,23 +2,34 @@
 
 import os
 import time
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeVar
 
 from proxy.conversation.entry import Chain, Entry, Preamble
+from proxy.conversation.summary import Summary
+from proxy.conversation.words import Words
 from proxy.errors import SettingsError, StoreUnavailable
 from proxy.stores.contract import (
     STICKY_MS,
     Append,
     Appended,
     Conflict,
+    Index,
+    Postings,
     Record,
     Ref,
     RefInfo,
     Replay,
+    Vectors,
     kept_from,
+    posting,
+    shown,
 )
+
+T = TypeVar("T")
 
 
 def from_url(url: str) -> "MemoryStore":
@@ -44,6 +55,11 @@ class _Line:
     last: Replay | None = None
     """Of the head, not sticky."""
     sticky: dict[str, tuple[int, Replay]] = field(default_factory=dict)
+    summaries: dict[str, Summary] = field(default_factory=dict)
+    words: dict[str, tuple[Words, ...]] = field(default_factory=dict)
+    """Of the entries that have them, by their ids."""
+    vectors: dict[str, dict[str, tuple[bytes, ...]]] = field(default_factory=dict)
+    """By model, then by entry."""
 
     def back(self, entry: Entry) -> Iterator[Entry]:
         """The chain that ends with `entry`, newest first."""
@@ -52,9 +68,24 @@ class _Line:
             yield at
             at = self.branched.get(at.parent)
 
+    def chain(self, entry: str) -> list[Entry]:
+        """The chain that ends with `entry`, oldest first."""
+        last = self.branched.get(entry)
+        return list(self.back(last))[::-1] if last else []
+
+
+def _index(known: dict[str, tuple[T, ...]], entry: Entry, of_each: tuple[T, ...]) -> None:
+    if entry.id in known or (entry.parent and entry.parent not in known):
+        return
+    if len(of_each) != entry.count:
+        raise ValueError(f"entry {entry.id} has {entry.count} messages, not {len(of_each)}")
+    known[entry.id] = of_each
+
 
 class MemoryStore:
     """Passes the same laws as every store; nothing here waits, so each method is atomic."""
+
+    searches = frozenset({"keywords", "embeddings"})
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
         self._now = now
@@ -94,12 +125,14 @@ class MemoryStore:
             if each.upto <= (low or 0) or each.tokens_upto <= border:
                 break
             kept.append(each)
+        kept.reverse()
         return Chain(
             head=head,
-            entries=tuple(reversed(kept)),
+            entries=tuple(kept),
             preamble=line.preambles.get(head.facts.preamble),
             ref_head=line.head,
             whole=line.whole,
+            summaries=shown(head, kept, tuple(line.summaries.values())) if line.summaries else (),
         )
 
     async def read(self, ref: Ref, entry: str, first: int, upto: int) -> Sequence[Entry]:
@@ -173,6 +206,65 @@ class MemoryStore:
         line = self._lines.get(ref)
         if line and line.last and line.last.key == key:
             line.last = None
+
+    async def keep_summary(self, ref: Ref, summary: Summary) -> bool:
+        line = self._line(ref)
+        if not line or summary.entry not in line.branched:
+            return False
+        line.summaries.setdefault(summary.id, summary)
+        return True
+
+    async def summaries(self, ref: Ref) -> Sequence[Summary]:
+        line = self._line(ref)
+        return list(line.summaries.values()) if line else []
+
+    async def index(self, ref: Ref, indexes: Sequence[Index]) -> None:
+        line = self._line(ref)
+        for each in indexes:
+            entry = line and line.branched.get(each.entry)
+            if not line or not entry:
+                continue
+            if each.words:
+                _index(line.words, entry, each.words)
+            if each.vectors:
+                _index(line.vectors.setdefault(each.model, {}), entry, each.vectors)
+
+    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Sequence[Entry]:
+        line = self._line(ref)
+        if not line:
+            return []
+        known = line.vectors.get(model, {}) if model else line.words
+        return [each for each in line.chain(entry) if each.id not in known][:most]
+
+    async def postings(self, ref: Ref, entry: str, terms: Sequence[bytes]) -> Postings | None:
+        line = self._line(ref)
+        chain = line and line.chain(entry)
+        if not line or not chain:
+            return None
+        length = 0
+        found: dict[bytes, list[bytes]] = {term: [] for term in terms}
+        for each in chain:
+            for position, words in enumerate(line.words.get(each.id, ()), each.first):
+                length += words.length
+                for term, count in words.terms:
+                    if term in found:
+                        found[term].append(posting(position, words.length, count).to_bytes(8, "little"))
+        return Postings(chain[-1].upto, length, tuple(b"".join(found[term]) for term in terms))
+
+    async def vectors(self, ref: Ref, entry: str, model: str) -> Vectors | None:
+        line = self._line(ref)
+        chain = line and line.chain(entry)
+        if not line or not chain:
+            return None
+        kept = line.vectors.get(model, {})
+        all = [item for each in chain for item in enumerate(kept.get(each.id, ()), each.first) if item[1]]
+        return Vectors(b"".join(at.to_bytes(4, "little") for at, _ in all), b"".join(vector for _, vector in all))
+
+    async def pick(self, ref: Ref, entry: str, positions: Sequence[int]) -> Sequence[Entry]:
+        line = self._line(ref)
+        chain = line.chain(entry) if line else []
+        at = {bisect_right(chain, position, key=lambda each: each.upto) for position in positions if position >= 0}
+        return [chain[n] for n in sorted(at) if n < len(chain)]
 
     async def list(self, *, tenant: str | None = None, name: str | None = None) -> AsyncIterator[RefInfo]:
         sessions = [ref for ref in self._lines if ref.kind == "session"]

@@ -12,6 +12,8 @@ from tests.stores.laws.appending import Appending
 from tests.stores.laws.chains import Chains
 from tests.stores.laws.ending import Ending
 from tests.stores.laws.keeping import Keeping
+from tests.stores.laws.searching import Searching
+from tests.stores.laws.telling import Telling
 from tests.stores.making import Clock
 from tests.stores.model import Model, Step, compare, steps
 
@@ -20,10 +22,14 @@ Factory = Callable[[Callable[[], float]], Store]
 EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "25"))
 
 
-class Laws(Appending, Chains, Keeping, Ending):
+class Laws(Appending, Chains, Keeping, Telling, Searching, Ending):
     @pytest.fixture
     def clock(self) -> Clock:
         return Clock()
+
+    @pytest.fixture
+    def crowding(self) -> None:
+        """Makes what the store does only when there is much happen when there is little."""
 
     @pytest.fixture
     async def store(self, factory: Factory, clock: Clock) -> AsyncIterator[Store]:

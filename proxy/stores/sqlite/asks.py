@@ -1,10 +1,14 @@
 """What the writer's thread can be asked for, made ready on the event loop as far as can be."""
 
+import struct
+from collections.abc import Sequence
+
 import msgspec
 
 from proxy.conversation.entry import Entry
-from proxy.stores.contract import Append, Ref
-from proxy.stores.sqlite.rows import key_of, pack
+from proxy.conversation.summary import Summary
+from proxy.stores.contract import Append, Index, Ref, posting
+from proxy.stores.sqlite.rows import key_of, pack, pack_summary
 
 
 class Adding(msgspec.Struct, gc=False):
@@ -23,6 +27,38 @@ class Delivered(msgspec.Struct, gc=False):
     replays: list[tuple[Ref, str]]
 
 
+class Keep(msgspec.Struct, gc=False):
+    """A summary."""
+
+    ref: Ref
+    id: bytes
+    entry: bytes | None
+    upto: int
+    row: bytes
+
+
+class Found(msgspec.Struct, gc=False):
+    """What one entry is found by."""
+
+    entry: bytes | None
+    counted: int
+    """Messages whose words are told, 0 for none."""
+    length: int
+    """Words of all of them."""
+    terms: bytes
+    docs: bytes
+    """For each term a posting, with the place in the entry instead of the position."""
+    model: str
+    positions: tuple[bool, ...]
+    """For each message whether it has a vector; () where none are told."""
+    matrix: bytes
+
+
+class Indexing(msgspec.Struct, gc=False):
+    ref: Ref
+    found: tuple[Found, ...]
+
+
 class Erase(msgspec.Struct, gc=False):
     ref: Ref
 
@@ -35,24 +71,58 @@ class Ping(msgspec.Struct, gc=False):
     pass
 
 
-Write = Adding | Delivered | Erase | Expire | Ping
+Write = Adding | Keep | Indexing | Delivered | Erase | Expire | Ping
 
+TERM_BYTES = 8
 _pack_replay = msgspec.msgpack.Encoder().encode
+
+
+def keep(ref: Ref, summary: Summary) -> Keep:
+    """Raises ValueError if the summary's id is none."""
+    return Keep(ref, _id(summary.id), key_of(summary.entry), summary.upto, pack_summary(summary))
+
+
+def indexing(ref: Ref, indexes: Sequence[Index]) -> Indexing:
+    """Raises ValueError if a term has not 8 bytes, or vectors come without a model."""
+    return Indexing(ref, tuple(map(_found, indexes)))
+
+
+def _found(index: Index) -> Found:
+    terms = [term for words in index.words for term, _ in words.terms]
+    docs = [posting(at, words.length, count) for at, words in enumerate(index.words) for _, count in words.terms]
+    if any(len(term) != TERM_BYTES for term in terms):
+        raise ValueError(f"a term has {TERM_BYTES} bytes")
+    if index.vectors and not index.model:
+        raise ValueError("vectors have a model")
+    return Found(
+        key_of(index.entry),
+        len(index.words),
+        sum(words.length for words in index.words),
+        b"".join(terms),
+        struct.pack(f"<{len(docs)}Q", *docs),
+        index.model,
+        tuple(vector != b"" for vector in index.vectors),
+        b"".join(index.vectors),
+    )
+
+
+def _id(id: str) -> bytes:
+    key = key_of(id)
+    if key is None:
+        raise ValueError(f"{id!r} is no id: 32 hex digits")
+    return key
 
 
 def adding(append: Append) -> Adding:
     """Raises ValueError if the entry's id is none."""
     entry = append.entry
-    id = key_of(entry.id)
-    if id is None:
-        raise ValueError(f"{entry.id!r} is no entry id: 32 hex digits")
     facts = entry.facts
     anchor = facts.anchor
     replay = append.replay if append.replay and (append.moves or append.replay.sticky) else None
     return Adding(
         append,
         entry,
-        id,
+        _id(entry.id),
         pack(entry),
         facts.preamble,
         (anchor.key, anchor.resume) if anchor else None,

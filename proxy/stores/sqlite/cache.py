@@ -9,6 +9,7 @@ import threading
 import msgspec
 
 from proxy.conversation.entry import Entry, Preamble
+from proxy.conversation.summary import Summary
 from proxy.stores.contract import Ref
 
 MOST_BYTES = 32 * 1024 * 1024
@@ -29,6 +30,21 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     preamble_n: int | None
     preamble: Preamble | None
     bytes: int
+    told: "Told"
+
+
+class Told(msgspec.Struct, frozen=True):
+    """The summaries of a ref that may be shown with what is held."""
+
+    newest: int | None = None
+    """The number of the ref's newest summary, of whichever branch."""
+    named: str = ""
+    """The one that was looked for by name, whether or not it is there."""
+    summaries: tuple[Summary, ...] = ()
+    """That one, and those that end behind the beginning of what is held; in the order in which they were kept."""
+
+
+NOTHING_TOLD = Told()
 
 
 def _weight(preamble: Preamble | None) -> int:
@@ -47,11 +63,19 @@ class Cache:
         return self._held.get(ref)
 
     def put(
-        self, ref: Ref, n: int, head: int, entries: list[Entry], preamble_n: int | None, preamble: Preamble | None
+        self,
+        ref: Ref,
+        n: int,
+        head: int,
+        entries: list[Entry],
+        preamble_n: int | None,
+        preamble: Preamble | None,
+        told: Told = NOTHING_TOLD,
     ) -> None:
         size = _weight(preamble) + sum(len(e.wire) + len(e.packed) + OVERHEAD_BYTES for e in entries)
+        size += sum(len(s.text) * 4 + OVERHEAD_BYTES for s in told.summaries)
         with self._lock:
-            self._set(ref, Held(n, head, entries, len(entries), preamble_n, preamble, size))
+            self._set(ref, Held(n, head, entries, len(entries), preamble_n, preamble, size, told))
 
     def grown(
         self,
@@ -75,7 +99,7 @@ class Cache:
             size = held.bytes + len(entry.wire) + len(entry.packed) + OVERHEAD_BYTES
             if preamble_n != held.preamble_n:
                 size += _weight(preamble) - _weight(held.preamble)
-            self._set(ref, Held(n, head, held.entries, held.size + 1, preamble_n, preamble, size))
+            self._set(ref, Held(n, head, held.entries, held.size + 1, preamble_n, preamble, size, held.told))
 
     def drop(self, ref: Ref) -> None:
         with self._lock:

@@ -6,18 +6,22 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from operator import attrgetter
+from typing import TypeVar
 
 import msgspec
 
 from proxy.conversation.entry import Chain, Entry, Preamble
+from proxy.conversation.summary import Summary
 from proxy.errors import StoreUnavailable
-from proxy.stores.contract import STICKY_MS, Record, Ref, RefInfo, Replay, kept_from
+from proxy.stores.contract import STICKY_MS, Record, Ref, RefInfo, Replay, kept_from, shown
 from proxy.stores.sqlite import schema
-from proxy.stores.sqlite.cache import Cache, Held
+from proxy.stores.sqlite.cache import NOTHING_TOLD, Cache, Held, Told
 from proxy.stores.sqlite.link import Link
-from proxy.stores.sqlite.rows import RUN, key_of, unpack, unpack_one
+from proxy.stores.sqlite.rows import RUN, key_of, unpack, unpack_one, unpack_summary
+from proxy.stores.sqlite.search import Parts
 from proxy.stores.sqlite.thread import Job
 
+T = TypeVar("T")
 Read = Callable[["Reader"], object]
 
 DIGESTS_AT_ONCE = 64
@@ -27,7 +31,8 @@ SPARE = 64
 _REF = "r.tenant = ? AND r.kind = ? AND r.name = ? AND (r.expires IS NULL OR r.expires > ?)"
 
 _HEAD = f"""
-SELECT r.n, r.head, r.whole, r.anchor = ?1, r.resume, h.branch, h.upto, h.tokens_upto, r.preamble, p.wire, p.tokens, (
+SELECT r.n, r.head, r.whole, r.anchor = ?1, r.resume, h.branch, h.upto, h.tokens_upto, r.preamble, p.wire, p.tokens,
+    r.summary, (
     SELECT {RUN} FROM entries e
     WHERE e.ref = r.n AND e.branch = h.branch AND e.upto <= h.upto AND e.upto > CASE
         WHEN r.anchor = ?1 THEN min(r.resume, h.upto - 1)
@@ -36,10 +41,10 @@ SELECT r.n, r.head, r.whole, r.anchor = ?1, r.resume, h.branch, h.upto, h.tokens
 FROM refs r JOIN entries h ON h.n = r.head LEFT JOIN preambles p ON p.n = r.preamble
 WHERE r.tenant = ?3 AND r.kind = ?4 AND r.name = ?5 AND (r.expires IS NULL OR r.expires > ?6)"""
 
-_STAND = f"SELECT r.n, r.head, r.whole, r.anchor = ?, r.resume, r.preamble FROM refs r WHERE {_REF}"
+_STAND = f"SELECT r.n, r.head, r.whole, r.anchor = ?, r.resume, r.preamble, r.summary FROM refs r WHERE {_REF}"
 
 _ENTRY = f"""
-SELECT r.n, r.whole, h.id, e.branch, e.upto, e.tokens_upto, e.row
+SELECT r.n, r.whole, h.id, e.branch, e.upto, e.tokens_upto, e.row, r.summary
 FROM refs r JOIN entries h ON h.n = r.head JOIN entries e ON e.ref = r.n AND e.id = ?
 WHERE e.branch IS NOT NULL AND {_REF}"""
 
@@ -57,6 +62,15 @@ WHERE e.ref = ?4 AND e.branch = line.branch AND e.upto > ?3 AND e.upto <= min(li
 _position = attrgetter("upto")
 _tokens = attrgetter("tokens_upto")
 _replay = msgspec.msgpack.Decoder(Replay).decode
+
+
+def _named(head: Entry) -> str:
+    anchor = head.facts.anchor
+    return anchor.summary if anchor is not None else ""
+
+
+def _tells(told: Told, named: str) -> bool:
+    return not named or named == told.named or any(each.id == named for each in told.summaries)
 
 
 class Reader:
@@ -113,8 +127,9 @@ class Reader:
         found = self._db.execute(_STAND, (key, ref.tenant, ref.kind, ref.name, self._now_ms())).fetchone()
         if found is None:
             return None
-        n, head_n, whole, anchored, resume, preamble_n = found
-        if (n, head_n, preamble_n) != (held.n, held.head, held.preamble_n):
+        n, head_n, whole, anchored, resume, preamble_n, newest = found
+        told = held.told
+        if (n, head_n, preamble_n, newest) != (held.n, held.head, held.preamble_n, told.newest):
             return None
         entries, size = held.entries, held.size
         head = entries[size - 1]
@@ -127,63 +142,105 @@ class Reader:
             border = head.tokens_upto - reach
             start = bisect_right(entries, border, hi=size, key=_tokens)
             known = first.tokens_upto - first.tokens <= border or not first.parent
-        if not known:
+        if not known or (newest is not None and not _tells(told, _named(head))):
             return None
         kept = entries[min(start, size - 1) : size]
         if len(kept) * 2 + SPARE < size:
-            self._cache.put(ref, n, head_n, kept.copy(), preamble_n, held.preamble)
-        return Chain(head=head, entries=tuple(kept), preamble=held.preamble, ref_head=head.id, whole=bool(whole))
+            self._cache.put(ref, n, head_n, kept.copy(), preamble_n, held.preamble, told)
+        return Chain(
+            head=head,
+            entries=tuple(kept),
+            preamble=held.preamble,
+            ref_head=head.id,
+            whole=bool(whole),
+            summaries=shown(head, kept, told.summaries) if told.summaries else (),
+        )
 
     def _load(self, ref: Ref, key: str, reach: int | None) -> Chain | None:
         found = self._db.execute(_HEAD, (key, reach is None, ref.tenant, ref.kind, ref.name, self._now_ms())).fetchone()
         if found is None:
             return None
-        n, head_n, whole, anchored, resume, branch, upto, tokens_upto, preamble_n, wire, tokens, run = found
+        n, head_n, whole, anchored, resume, branch, upto, tokens_upto, preamble_n, wire, tokens, newest, run = found
         entries = unpack(run)
         entries.sort(key=_position)
         low = resume if anchored else 0
         border = reach is not None and not anchored
-        if border or (entries[0].parent and entries[0].first > low):
-            if not self._db.in_transaction:
-                # more statements are needed, and they must all see the same
-                self._begin()
-                return self._load(ref, key, reach)
+        short = border or (entries[0].parent and entries[0].first > low)
+        if (short or newest is not None) and not self._db.in_transaction:
+            # more statements are needed, and they must all see the same
+            self._begin()
+            return self._load(ref, key, reach)
+        if short:
             if border:
                 low = self._border(n, branch, upto, tokens_upto - (reach or 0))
             entries = self._range(n, branch, upto, min(low, upto - 1), upto)
         head = entries[-1]
         preamble = None if wire is None else Preamble(wire, tokens)
-        self._cache.put(ref, n, head_n, entries, preamble_n, preamble)
-        return Chain(head=head, entries=tuple(entries), preamble=preamble, ref_head=head.id, whole=bool(whole))
+        told = NOTHING_TOLD if newest is None else self._told(n, newest, head, entries[0].first)
+        self._cache.put(ref, n, head_n, entries, preamble_n, preamble, told)
+        return Chain(
+            head=head,
+            entries=tuple(entries),
+            preamble=preamble,
+            ref_head=head.id,
+            whole=bool(whole),
+            summaries=shown(head, entries, told.summaries) if told.summaries else (),
+        )
+
+    def _told(self, ref: int, newest: int, head: Entry, first: int) -> Told:
+        named = _named(head)
+        found = self._db.execute(
+            "SELECT row FROM summaries WHERE ref = ? AND (upto > ? OR id = ?) ORDER BY n", (ref, first, key_of(named))
+        ).fetchall()
+        return Told(newest, named, tuple(unpack_summary(row) for (row,) in found))
 
     def load_entry(self, ref: Ref, key: str, reach: int | None, entry: str) -> Chain | None:
         self._begin()
         found = self._entry(ref, entry)
         if found is None:
             return None
-        n, whole, ref_head, branch, upto, tokens_upto, row = found
+        n, whole, ref_head, branch, upto, tokens_upto, row, newest = found
         head = unpack_one(row)
         low = kept_from(head, key)
         if low is None:
             low = 0 if reach is None else self._border(n, branch, upto, tokens_upto - reach)
+        entries = self._range(n, branch, upto, min(low, upto - 1), upto)
+        told = NOTHING_TOLD if newest is None else self._told(n, newest, head, entries[0].first)
         return Chain(
             head=head,
-            entries=tuple(self._range(n, branch, upto, min(low, upto - 1), upto)),
+            entries=tuple(entries),
             preamble=self._preamble(n, head),
             ref_head=ref_head.hex(),
             whole=bool(whole),
+            summaries=shown(head, entries, told.summaries) if told.summaries else (),
         )
+
+    def summaries(self, ref: Ref) -> list[Summary]:
+        found = self._db.execute(
+            f"SELECT s.row FROM refs r JOIN summaries s ON s.ref = r.n WHERE {_REF} ORDER BY s.n",
+            (ref.tenant, ref.kind, ref.name, self._now_ms()),
+        )
+        return [unpack_summary(row) for (row,) in found.fetchall()]
 
     def read(self, ref: Ref, entry: str, first: int, upto: int) -> list[Entry]:
         self._begin()
         found = self._entry(ref, entry) if first < upto else None
         if found is None:
             return []
-        n, _, _, branch, top, _, _ = found
+        n, _, _, branch, top, *_ = found
         # the entry that crosses `upto` may be the last of a branch that was left before: cut off what is above it
         return [each for each in self._range(n, branch, top, max(first, 0), upto) if each.first < upto]
 
-    def _entry(self, ref: Ref, entry: str) -> tuple[int, int, bytes, int, int, int, bytes] | None:
+    def search(self, ref: Ref, entry: str, ask: "Callable[[sqlite3.Connection, int, Parts], T]") -> T | None:
+        """What `ask` finds on the chain that ends with `entry`, given the ref's number; None if it is unknown."""
+        self._begin()
+        found = self._entry(ref, entry)
+        if found is None:
+            return None
+        n, _, _, branch, top, *_ = found
+        return ask(self._db, n, self._parts(branch, top))
+
+    def _entry(self, ref: Ref, entry: str) -> tuple[int, int, bytes, int, int, int, bytes, int | None] | None:
         id = key_of(entry)
         found = id and self._db.execute(_ENTRY, (id, ref.tenant, ref.kind, ref.name, self._now_ms())).fetchone()
         return found or None
@@ -272,13 +329,15 @@ class Reader:
         found = self._db.execute(sql, values).fetchone()
         return unpack_one(found[0]) if found else None
 
-    def find_replay(self, ref: Ref, key: str) -> Replay | None:
+    def find_replay(self, ref: Ref, key: str, *, over: bool) -> Replay | None:
+        """`over`: the head's own was delivered, only a sticky one counts."""
         now = self._now_ms()
         found = self._db.execute(
-            f"SELECT p.row FROM refs r JOIN replays p ON p.n = r.head AND NOT p.sticky AND p.key = ? WHERE {_REF}"
+            f"SELECT p.row FROM refs r JOIN replays p ON p.n = r.head AND NOT p.sticky AND p.key = ?"
+            f" WHERE NOT ? AND {_REF}"
             " UNION ALL SELECT row FROM (SELECT p.row FROM refs r JOIN replays p ON p.ref = r.n AND p.key = ?"
             f" AND p.sticky AND p.at > ? WHERE {_REF} ORDER BY p.n DESC LIMIT 1) LIMIT 1",
-            (key, ref.tenant, ref.kind, ref.name, now, key, now - STICKY_MS, ref.tenant, ref.kind, ref.name, now),
+            (key, over, ref.tenant, ref.kind, ref.name, now, key, now - STICKY_MS, ref.tenant, ref.kind, ref.name, now),
         ).fetchone()
         return _replay(found[0]) if found else None
 

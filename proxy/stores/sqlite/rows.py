@@ -1,12 +1,14 @@
-"""An entry as one blob, so that a window of any length is one row to fetch and one call to decode."""
+"""An entry as one blob, so that a window of any length is one row to fetch and one call to decode; and a summary."""
 
 import msgspec
 
 from proxy.conversation.entry import Entry
+from proxy.conversation.summary import Summary
 
 _Row = tuple[str, str, bytes, int, int, int, int, int, bool, bytes, bytes]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[_Row]).decode
+_decode_summary = msgspec.msgpack.Decoder(tuple[str, str, int, str, int, int, str, str, int]).decode
 
 
 def pack(entry: Entry) -> bytes:
@@ -35,6 +37,14 @@ def unpack(run: bytes) -> list[Entry]:
 
 def unpack_one(blob: bytes) -> Entry:
     return Entry(*_decode(b"\x91" + blob)[0])
+
+
+def pack_summary(summary: Summary) -> bytes:
+    return _encode(msgspec.structs.astuple(summary))
+
+
+def unpack_summary(blob: bytes) -> Summary:
+    return Summary(*_decode_summary(blob))
 
 
 RUN = "count(*) || ':' || coalesce(group_concat(e.row, ''), '')"

@@ -63,6 +63,50 @@ MIGRATIONS = (
     CREATE INDEX replays_sticky ON replays (ref, key) WHERE sticky;
     CREATE INDEX replays_at ON replays (at) WHERE sticky;
     """,
+    """
+    CREATE TABLE summaries (
+        n INTEGER PRIMARY KEY, ref INTEGER NOT NULL, id BLOB NOT NULL, upto INTEGER NOT NULL,
+        row BLOB NOT NULL,                  -- the whole summary, see rows.py
+        UNIQUE (ref, id)
+    );
+    ALTER TABLE refs ADD COLUMN summary INTEGER;    -- summaries.n of the newest, of whichever branch
+
+    -- Which entries have words (model '') or vectors. words: of the chain up to and with this entry.
+    CREATE TABLE indexed (
+        ref INTEGER, branch INTEGER, model TEXT, upto INTEGER, words INTEGER NOT NULL,
+        PRIMARY KEY (ref, branch, model, upto)
+    ) WITHOUT ROWID;
+
+    -- A ref's messages are numbered in the order in which they are indexed, whatever their branches.
+    -- A run is a row of them that lie one behind the other: number start + i is position first + i on the branch.
+    CREATE TABLE runs (
+        ref INTEGER, start INTEGER, branch INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,
+        PRIMARY KEY (ref, start)
+    ) WITHOUT ROWID;
+
+    -- The words of one entry each, freshly indexed. pairs: a term of 8 bytes and a posting of 8 bytes, which is that of
+    -- the contract with the message's number in place of its position.
+    CREATE TABLE bags (n INTEGER PRIMARY KEY, ref INTEGER NOT NULL, start INTEGER NOT NULL, pairs BLOB NOT NULL);
+    CREATE INDEX bags_ref ON bags (ref);
+
+    -- Bags merged, and parts merged: level n is made of level n - 1. A part has 2 ** bits buckets, named by the first
+    -- bits of the terms in them. One that is being made holds the terms whose first 32 bits are below done; the others
+    -- are still in those that it is made of, which lie between its first and upto.
+    CREATE TABLE parts (
+        n INTEGER PRIMARY KEY, ref INTEGER NOT NULL, first INTEGER NOT NULL, upto INTEGER NOT NULL,
+        level INTEGER NOT NULL, postings INTEGER NOT NULL, bits INTEGER NOT NULL, done INTEGER
+    );
+    CREATE INDEX parts_ref ON parts (ref, first);
+    -- n: the part's, 24 bits to the left, and the bucket's.
+    CREATE TABLE buckets (n INTEGER PRIMARY KEY, pairs BLOB NOT NULL);
+
+    -- Of one entry each.
+    CREATE TABLE vectors (
+        n INTEGER PRIMARY KEY, ref INTEGER NOT NULL, branch INTEGER NOT NULL, model TEXT NOT NULL,
+        upto INTEGER NOT NULL, positions BLOB NOT NULL, matrix BLOB NOT NULL
+    );
+    CREATE INDEX vectors_chain ON vectors (ref, branch, model, upto);
+    """,
 )
 
 

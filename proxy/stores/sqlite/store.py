@@ -8,10 +8,11 @@ from typing import TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from proxy.conversation.entry import Chain, Entry
+from proxy.conversation.summary import Summary
 from proxy.errors import SettingsError, StoreUnavailable
-from proxy.stores.contract import Append, Appended, Conflict, Record, Ref, RefInfo, Replay
-from proxy.stores.sqlite import schema
-from proxy.stores.sqlite.asks import Delivered, Erase, Expire, Ping, Write, adding
+from proxy.stores.contract import Append, Appended, Conflict, Index, Postings, Record, Ref, RefInfo, Replay, Vectors
+from proxy.stores.sqlite import schema, search
+from proxy.stores.sqlite.asks import Delivered, Erase, Expire, Ping, Write, adding, indexing, keep
 from proxy.stores.sqlite.cache import Cache
 from proxy.stores.sqlite.checkpoint import Checkpointer
 from proxy.stores.sqlite.link import Link
@@ -44,6 +45,8 @@ def from_url(url: str) -> "SqliteStore":
 
 
 class SqliteStore:
+    searches = frozenset({"keywords", "embeddings"})
+
     def __init__(self, path: str, *, synchronous: str = "full", now: Callable[[], float] = time.time) -> None:
         """`now` is asked from other threads too."""
         self._path = path
@@ -51,6 +54,7 @@ class SqliteStore:
         self._now = now
         self._delivered: list[tuple[Ref, str]] = []
         self._opened: tuple[bytes, Worker[Write], Worker[Read], Checkpointer] | None = None
+        self._writer: Writer | None = None
 
     async def open(self) -> None:
         if self._opened:
@@ -65,6 +69,7 @@ class SqliteStore:
 
         cache = Cache()
         writer = Writer(writes, self._ms, cache, wrote=checkpointer.wrote, failed=failed, purged=checkpointer.scrub)
+        self._writer = writer
         reader = Reader(reads, self._ms, cache)
         self._opened = (
             secret,
@@ -74,8 +79,9 @@ class SqliteStore:
         )
 
     async def close(self) -> None:
-        if self._opened:
+        if self._opened and self._writer:
             self._flush_delivered()
+            self._writer.ending = True
             _, writer, reader, checkpointer = self._opened
             await reader.close()
             await writer.close()
@@ -119,8 +125,8 @@ class SqliteStore:
         return cast("Appended | Conflict", await self._write(adding(append)))
 
     async def find_replay(self, ref: Ref, key: str) -> Replay | None:
-        found = await self._read(lambda reader: reader.find_replay(ref, key))
-        return None if found and not found.sticky and (ref, key) in self._delivered else found
+        over = (ref, key) in self._delivered
+        return await self._read(lambda reader: reader.find_replay(ref, key, over=over))
 
     def delivered(self, ref: Ref, key: str) -> None:
         if self._opened and len(self._delivered) < MOST_WAITING:
@@ -132,6 +138,29 @@ class SqliteStore:
         if self._delivered and self._opened:
             self._opened[1].tell(Delivered(self._delivered))
             self._delivered = []
+
+    async def keep_summary(self, ref: Ref, summary: Summary) -> bool:
+        return bool(await self._write(keep(ref, summary)))
+
+    async def summaries(self, ref: Ref) -> Sequence[Summary]:
+        return await self._read(lambda reader: reader.summaries(ref))
+
+    async def index(self, ref: Ref, indexes: Sequence[Index]) -> None:
+        await self._write(indexing(ref, indexes))
+
+    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Sequence[Entry]:
+        ask = partial(search.unindexed, model=model, most=most)
+        return await self._read(lambda reader: reader.search(ref, entry, ask)) or []
+
+    async def postings(self, ref: Ref, entry: str, terms: Sequence[bytes]) -> Postings | None:
+        return await self._read(lambda reader: reader.search(ref, entry, partial(search.postings, terms=terms)))
+
+    async def vectors(self, ref: Ref, entry: str, model: str) -> Vectors | None:
+        return await self._read(lambda reader: reader.search(ref, entry, partial(search.vectors, model=model)))
+
+    async def pick(self, ref: Ref, entry: str, positions: Sequence[int]) -> Sequence[Entry]:
+        ask = partial(search.pick, positions=positions)
+        return await self._read(lambda reader: reader.search(ref, entry, ask)) or []
 
     async def list(self, *, tenant: str | None = None, name: str | None = None) -> AsyncIterator[RefInfo]:
         after = Ref(tenant or "", "", "")

@@ -11,7 +11,8 @@ import msgspec
 
 from proxy.conversation.entry import Entry, Preamble
 from proxy.stores.contract import STICKY_MS, Appended, Conflict, Ref
-from proxy.stores.sqlite.asks import Adding
+from proxy.stores.sqlite import index, merge
+from proxy.stores.sqlite.asks import Adding, Indexing, Keep
 from proxy.stores.sqlite.rows import key_of
 
 ROWS_A_STEP = 128
@@ -55,6 +56,8 @@ class Transaction:
         """(ref, its number, the head before, the new head, its entry, the preamble): what `Cache.grown` wants."""
         self.buried: list[int] = []
         """Refs that are unknown after it, whose rows are to be removed."""
+        self.crowded: list[int] = []
+        """The numbers of refs whose index wants merging."""
         self._heads: list[tuple[int, int, int | None, int, int, bool, int | None, int]] = []
         self._entries: list[tuple[int, int, int | None, int, int, int, bytes, bytes, bytes, bytes]] = []
         self._digests: list[tuple[int, bytes, int]] = []
@@ -266,6 +269,45 @@ class Transaction:
             (line.n, id, preamble.wire, preamble.tokens),
         ).lastrowid
 
+    def keep(self, keep: Keep) -> bool:
+        ref = keep.entry and self._number(keep.ref)
+        if (
+            not ref
+            or not self._db.execute(
+                "SELECT 1 FROM entries WHERE id = ? AND ref = ? AND branch IS NOT NULL", (keep.entry, ref)
+            ).fetchone()
+        ):
+            return False
+        self.bytes += 12_000 + len(keep.row)
+        n = self._db.execute(
+            "INSERT INTO summaries (ref, id, upto, row) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING n",
+            (ref, keep.id, keep.upto, keep.row),
+        ).fetchall()
+        if n:
+            self._db.execute("UPDATE refs SET summary = ? WHERE n = ?", (*n[0], ref))
+        return True
+
+    def index(self, indexing: Indexing) -> None:
+        ref = self._number(indexing.ref)
+        if ref:
+            self.bytes += index.write(self._db, ref, indexing)
+            if merge.crowded(self._db, ref):
+                self.crowded.append(ref)
+
+    def merge_some(self, ref: int) -> bool:
+        """One step of merging a ref's index; True if there was nothing left to do."""
+        self.bytes += 1_000_000
+        return merge.merge_some(self._db, ref)
+
+    def _number(self, ref: Ref) -> int | None:
+        """The ref's own, if it is known to the file and its time is not over."""
+        self.flush()
+        found = self._db.execute(
+            "SELECT n FROM refs WHERE tenant = ? AND kind = ? AND name = ? AND (expires IS NULL OR expires > ?)",
+            (ref.tenant, ref.kind, ref.name, self._now),
+        ).fetchone()
+        return found and int(found[0])
+
     def deliver(self, ref: Ref, key: str) -> None:
         line = self._line(ref) or self._look(ref)
         if line and line.head is not None and line.replay == key:
@@ -305,6 +347,7 @@ class Transaction:
         self._db.execute("DELETE FROM replays WHERE ref = ? AND sticky", (n,))
         self._db.execute(
             "UPDATE refs SET tenant = '', kind = '', name = n, head = NULL, preamble = NULL, anchor = NULL,"
+            " summary = NULL,"
             " expires = 0, hour = 0 WHERE n = ?",
             (n,),
         )
@@ -312,6 +355,9 @@ class Transaction:
 
     def remove_some(self, ref: int) -> bool:
         """Removes some of a buried ref's rows; True if these were the last."""
+        if not index.remove_some(self._db, ref):
+            self.bytes += 1_000_000
+            return False
         rows = self._db.execute("SELECT n, digest FROM entries WHERE ref = ? LIMIT ?", (ref, ROWS_A_STEP)).fetchall()
         numbers = [(n,) for n, _ in rows]
         run = self._db.executemany

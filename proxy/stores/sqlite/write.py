@@ -13,13 +13,16 @@ import msgspec
 from proxy.errors import StoreUnavailable
 from proxy.stores.contract import Ref
 from proxy.stores.sqlite import schema
-from proxy.stores.sqlite.asks import Adding, Delivered, Erase, Expire, Ping, Write
+from proxy.stores.sqlite.asks import Adding, Delivered, Erase, Expire, Indexing, Keep, Ping, Write
 from proxy.stores.sqlite.cache import Cache
 from proxy.stores.sqlite.link import Link
 from proxy.stores.sqlite.thread import Job
 from proxy.stores.sqlite.transaction import Line, Transaction
 
 MOST_KNOWN = 10_000
+MOST_MERGING = 1_000
+BATCHES_A_MERGE = 8
+"""While there is work, so many batches go before one step of merging; while there is none, merging goes on."""
 
 
 class _Purge(msgspec.Struct):
@@ -49,9 +52,18 @@ class Writer:
         self._wrote, self._failed, self._purged = wrote, failed, purged
         self._known: dict[Ref, Line] = {}
         self._purging: deque[_Purge] = deque()
+        self._merging: dict[int, None] = {}
+        """The numbers of refs whose index is to be merged. Lost with the process: the next that is indexed tells."""
+        self._batches = 0
+        self._unmerged: Exception | None = None
+        """Why merging was given up."""
+        self.ending = False
+        """Set, by any thread, once the store closes: what can be done later is left."""
         self._began = False
 
     def serve(self, jobs: list[Job[Write]]) -> tuple[list[Job[Write]], bool]:
+        if self.ending:
+            self._merging.clear()
         given_up: list[Job[Write]] = []
         removed: Job[Write] | None = None
         error, removed = self._batch(jobs, self._known)
@@ -63,9 +75,12 @@ class Writer:
             for job in jobs:
                 job.error = error
             given_up = self._give_up(error)
+        for job in jobs:
+            if self._unmerged and isinstance(job.ask, Indexing):
+                job.error, self._unmerged = job.error or self._unmerged, None
         waits = {id(purge.job) for purge in self._purging}
         answered = [job for job in jobs if id(job) not in waits] + given_up
-        return [*answered, removed] if removed else answered, bool(self._purging)
+        return [*answered, removed] if removed else answered, bool(self._purging or self._merging)
 
     def finish(self) -> None:
         self._link.drop()
@@ -74,9 +89,10 @@ class Writer:
         """One transaction, all or nothing: the error that undid it, and the job whose removals it completed."""
         self._began = False
         purge = self._purging[0] if self._purging and known is self._known else None
+        merge = None if purge or known is not self._known else self._due(jobs)
         purges: list[_Purge] = []
-        done = False
-        if not jobs and not purge:
+        done = merged = False
+        if not jobs and not purge and merge is None:
             return None, None
         db: sqlite3.Connection | None = None
         transaction: Transaction | None = None
@@ -94,19 +110,41 @@ class Writer:
             transaction.flush()
             if purge:
                 done = transaction.remove_some(purge.refs[-1])
+            elif merge is not None:
+                merged = transaction.merge_some(merge)
             db.execute("COMMIT")
             self._link.check()
         except Exception as error:  # noqa: BLE001 - each job is told its own
             return self._undo(error, db, transaction), None
         self._learn(transaction)
         self._purging += purges
+        if merge is not None and merged:
+            self._merging.pop(merge, None)
+        for ref in transaction.crowded:
+            if len(self._merging) < MOST_MERGING:
+                self._merging[ref] = None
         self._wrote(transaction.bytes)
         return None, self._removed(purge) if purge and done else None
+
+    def _due(self, jobs: list[Job[Write]]) -> int | None:
+        """The ref whose index is to be merged a step now."""
+        if not self._merging:
+            return None
+        self._batches += 1
+        if jobs and self._batches < BATCHES_A_MERGE:
+            return None
+        self._batches = 0
+        return next(iter(self._merging))
 
     def _do(self, transaction: Transaction, ask: Write) -> object:
         match ask:
             case Adding():
                 return transaction.append(ask)
+            case Keep():
+                return transaction.keep(ask)
+            case Indexing():
+                transaction.index(ask)
+                return None
             case Delivered(replays):
                 for ref, key in replays:
                     transaction.deliver(ref, key)
@@ -131,6 +169,11 @@ class Writer:
             except sqlite3.Error:
                 # SQLite undoes it when the file is opened again
                 failure = failure or error
+        if self._merging:
+            # whatever failed: it shall not fail each batch; what is indexed next is told, and what comes then begins it
+            # again
+            self._merging.clear()
+            self._unmerged = failure or error
         for ref in transaction.learnt if transaction else ():
             self._known.pop(ref, None)
         if failure:

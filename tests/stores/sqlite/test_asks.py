@@ -10,7 +10,7 @@ from tests.stores.making import adding as append
 
 def test_an_id_that_is_none_is_refused_before_anything_waits() -> None:
     for id in ("", "AB" * 16, "ab" * 15):
-        with pytest.raises(ValueError, match="no entry id"):
+        with pytest.raises(ValueError, match="is no id"):
             adding(append(REF, entry(None, id=id)))
 
 

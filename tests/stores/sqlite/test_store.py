@@ -14,7 +14,7 @@ import pytest
 
 from proxy.errors import SettingsError, StoreUnavailable
 from proxy.stores.contract import Appended, Ref
-from proxy.stores.sqlite import SqliteStore, from_url, thread
+from proxy.stores.sqlite import SqliteStore, from_url, merge, thread
 from proxy.stores.sqlite import store as module
 from tests.stores.contract import Factory, Laws
 from tests.stores.making import REF, RULES, Clock, adding, entry, listed, replay, talk
@@ -31,6 +31,13 @@ class TestSqlite(Laws):
             return SqliteStore(str(tmp_path / f"{next(numbers)}.db"), synchronous="normal", now=now)
 
         return make
+
+    @pytest.fixture
+    def crowding(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(merge, "BAGS", 2)
+        monkeypatch.setattr(merge, "PARTS", 2)
+        monkeypatch.setattr(merge, "POSTINGS_A_STEP", 4)
+        monkeypatch.setattr(merge, "POSTINGS_A_BUCKET", 2)
 
 
 @pytest.fixture
