@@ -80,7 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     sessions = _command(commands, "sessions", "proxy.cli.sessions", "look after what is stored")
     actions = sessions.add_subparsers(title="actions", metavar="ACTION", required=True)
     _action(actions, "list", "one line a session")
-    _action(actions, "show", "the turns of a session, readable").add_argument("session", metavar="SESSION")
+    show = _action(actions, "show", "the turns of a session, readable")
+    show.add_argument("session", metavar="SESSION")
+    show.add_argument(
+        "--turn", metavar="N", type=int, help="one turn only: what the model was shown of the history, and why"
+    )
     _action(actions, "export", "one JSON line a message, oldest first, of one session or all").add_argument(
         "session", metavar="SESSION", nargs="?"
     )
@@ -90,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     erase = _action(actions, "erase", "remove a session for good")
     erase.add_argument("session", metavar="SESSION")
     erase.add_argument("--yes", action="store_true", help="accepted; nothing is asked anyway")
+
+    _simulate(_command(commands, "simulate", "proxy.cli.simulate", "replay transcripts: what each policy would cost"))
     return parser
 
 
@@ -125,6 +131,27 @@ def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--admin", metavar="HOST:PORT", help="for administration; default: 127.0.0.1:9901")
     parser.add_argument("--store", metavar="URL", help="where sessions are kept; default: sqlite:///remora.db")
     parser.add_argument("--policies", metavar="DIR", help="folder of policy files; default: policies, if there is one")
+
+
+def _simulate(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Replays transcripts through every policy, with no model, and prints what each would send and cost, beside "
+        "re-sending everything and a plain sliding window. A transcript is an export of sessions, or a chat message in "
+        "JSON on each line, a conversation a file. A summary is taken to be as long as its policy allows; embeddings "
+        "are not made, keywords stand in for them."
+    )
+    add = parser.add_argument
+    add("transcripts", metavar="TRANSCRIPT", nargs="+", help="file of JSON lines")
+    add("--policies", metavar="DIR", help="folder of policy files; default: policies, if there is one")
+    add("--json", action="store_true", help="print a list of objects in place of the table")
+    add("--chart", metavar="FILE.svg", help="draw the input tokens of each turn")
+    add("--price", metavar="PRICES", default="1,0.1,4", help="a token's: input,cached,output; default: %(default)s")
+    add("--window", metavar="TOKENS", help="of the plain sliding window; default: the default policy's, else 16000")
+    add("--model", metavar="NAME", default="gpt-4o", help="where a transcript names none; default: %(default)s")
+    add("--cache-minimum", metavar="TOKENS", default="1024", help="shortest cached prefix; default: %(default)s")
+    add("--cache-step", metavar="TOKENS", default="128", help="a cached prefix is a multiple; default: %(default)s")
+    add("--cache-lifetime", metavar="TIME", default="5m", help="of an unused prefix; default: %(default)s")
+    add("--pace", metavar="TIME", default="1m", help="between turns, where no times are told; default: %(default)s")
 
 
 def flags(args: argparse.Namespace) -> dict[str, str | None]:

@@ -1,0 +1,1 @@
+"""How much of the evidence for a question recall brings back, over long dialogues with known evidence."""

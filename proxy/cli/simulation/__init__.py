@@ -1,0 +1,1 @@
+"""What policies would send and cost: transcripts replayed through the real planners, with no model and no store."""

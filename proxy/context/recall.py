@@ -1,0 +1,185 @@
+"""Old messages that bear on the new one: found, ranked, chosen, and quoted within a budget. Pure.
+
+`min_score` is compared to how sure the best match is, a figure of 0 to 1. By keywords: the weight (inverse document
+frequency) of the question's words that stand in the best message, or by a share beside it, of the weight of all of the
+question's words; see `ranking.by_keywords`. A question of stop words, or of words that stand everywhere or nowhere,
+is never sure of anything. By vectors: how far the best cosine stands above the conversation's mean, of what there is
+room for; see `ranking.by_vectors`. By both: the surer of the two.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import NamedTuple
+
+from proxy.context import ranking
+from proxy.context.contract import Embed, Embedded, Excerpt, Found, Pick, Recall, Recalled, Search
+from proxy.context.excerpts import SPEAKERS, Piece, passage, render
+from proxy.context.words import asked
+from proxy.conversation.entry import Entry
+
+Texts = Callable[[bytes], Sequence[tuple[str, str]]]
+"""An entry's wire bytes -> the role and the text of each of its messages."""
+
+MAX_WORDS = 48
+"""Of a question: its first and its last ones."""
+MAX_CHARS = 4_096
+"""Of a question, likewise: it is read on the client's path."""
+MAX_EMBED_CHARS = 8_000
+CANDIDATES = 4
+"""So many times `top_k` messages are looked at ..."""
+MAX_CANDIDATES = 256
+"""... and never more."""
+FLOOR = 0.05
+"""A message that has less than this share of the best one's score is left out, though there be room."""
+LONG = 0.25
+"""A message that would take more than this share of the budget is quoted in part."""
+HEADER_TOKENS = 7
+FRAME_TOKENS = 24
+"""Estimates; the text is counted once it stands."""
+LEAST_TOKENS = 8
+"""With less room than this nothing more is looked at."""
+
+Needs = Search | Embed | Pick
+Answers = Found | Embedded | Sequence[Entry] | None
+
+
+class _Chosen(NamedTuple):
+    piece: Piece
+    score: float
+    tokens: int
+    """Estimated."""
+
+
+def recall(
+    query: str,
+    settings: Recall,
+    *,
+    window_start: int,
+    texts: Texts,
+    count: Callable[[str], int],
+    now_ms: int,
+) -> Generator[Needs, Answers, Recalled | None]:
+    """What of the messages at positions below `window_start` bears on `query`; None if nothing surely does.
+
+    Never longer than `settings.max_tokens` by `count`, nor more runs of neighbouring messages than `settings.top_k`.
+    Quotes users, assistants and tools, never a system message. The same answers give the same text.
+    """
+    if window_start <= 0 or settings.max_tokens <= 0 or settings.top_k <= 0:
+        return None
+    words = asked(query if len(query) <= MAX_CHARS else f"{query[: MAX_CHARS // 2]}\n{query[-MAX_CHARS // 2 :]}")
+    if len(words) > MAX_WORDS:
+        words = words[: MAX_WORDS // 2] + words[-MAX_WORDS // 2 :]
+    ranked: ranking.Ranked | None = None
+    weights = {term: 1.0 for word in words for term in word.terms}
+    if settings.method != "keywords" and query.strip():
+        embedded = yield Embed(query[:MAX_EMBED_CHARS])
+        if isinstance(embedded, Embedded):
+            ranked = ranking.by_vectors(embedded, window_start)
+    if words and (ranked is None or settings.method == "both"):
+        terms = tuple(dict.fromkeys(term for word in words for term in word.terms))
+        found = yield Search(terms)
+        if isinstance(found, Found):
+            weighed = ranking.weigh(found, terms, words)
+            weights = {term: each.weight for word, each in zip(words, weighed, strict=True) for term in word.terms}
+            keywords = ranking.by_keywords(found, weighed, window_start)
+            ranked = keywords if ranked is None else ranking.blend(keywords, ranked)
+    if ranked is None or ranked.sure < settings.min_score:
+        return None
+    positions = ranking.best(ranked.scores, min(settings.top_k * CANDIDATES, MAX_CANDIDATES), FLOOR)
+    if not positions:
+        return None
+    top = float(ranked.scores[positions[0]])
+    scores = {at: float(ranked.scores[at]) / top for at in positions}
+    entries = yield Pick(tuple(sorted(positions)))
+    assert isinstance(entries, Sequence)
+    chosen = _choose(entries, scores, settings, weights, texts)
+    return _fit(chosen, settings, ranked.sure, count, now_ms)
+
+
+def _choose(
+    entries: Sequence[Entry],
+    scores: Mapping[int, float],
+    settings: Recall,
+    weights: Mapping[bytes, float],
+    texts: Texts,
+) -> dict[int, _Chosen]:
+    """The best messages, as many as there is room for, by position.
+
+    An answer comes along with its question, since neighbours share their scores.
+    """
+    entry_of: dict[int, Entry] = {}
+    for entry in entries:
+        upto = entry.upto
+        for at in range(upto - entry.count, upto):
+            entry_of[at] = entry
+    waiting = sorted((score, at) for at, score in scores.items() if at in entry_of)
+    room = settings.max_tokens - FRAME_TOKENS
+    long = max(int(settings.max_tokens * LONG), 1)
+    chosen: dict[int, _Chosen] = {}
+    said: dict[str, Sequence[tuple[str, str]]] = {}
+    turns: set[int] = set()
+    seen: set[str] = set()
+    runs = 0
+    while waiting and room >= LEAST_TOKENS:
+        score, at = waiting.pop()
+        added = 1 - (at - 1 in chosen) - (at + 1 in chosen)
+        if runs + added > settings.top_k:
+            continue
+        entry = entry_of[at]
+        shapes = entry.facts.shapes
+        index = at - entry.upto + entry.count
+        weight = shapes[index].tokens
+        if room < weight <= long:
+            continue
+        if entry.id not in said:
+            said[entry.id] = texts(entry.wire)
+        if len(said[entry.id]) != len(shapes):
+            continue
+        role, text = said[entry.id][index]
+        if role not in SPEAKERS or text in seen or not text.strip():
+            continue
+        turn = max(entry.turn - [shape.role for shape in shapes[index + 1 :]].count("user"), 1)
+        header = 0 if turn in turns else HEADER_TOKENS
+        tokens = min(weight, len(text) + 8)
+        quoted = text
+        if tokens > long:
+            quoted = passage(text, weights, max(len(text) * min(long, max(room - header, 1)) // tokens, 40))
+            tokens = tokens * len(quoted) // len(text) + 4
+        if tokens + header > room:
+            continue
+        room -= tokens + header
+        chosen[at] = _Chosen(Piece(at, turn, role, quoted, entry.facts.at_ms), score, tokens)
+        turns.add(turn)
+        seen.add(text)
+        runs += added
+    return chosen
+
+
+def _fit(
+    chosen: Mapping[int, _Chosen], settings: Recall, sure: float, count: Callable[[str], int], now_ms: int
+) -> Recalled | None:
+    """The text, the weakest left out until it fits, since what was reckoned with so far are estimates."""
+    kept = dict(sorted(chosen.items()))
+    strongest = sorted(kept, key=lambda at: (-kept[at].score, -at))
+    while kept:
+        text = render([each.piece for each in kept.values()], now_ms)
+        tokens = count(text)
+        excerpts = _runs(list(kept.values()), sure)
+        over = max(tokens - settings.max_tokens, len(excerpts) - settings.top_k)
+        if over <= 0:
+            return Recalled(text, tokens, tuple(excerpts))
+        while over > 0 and strongest:
+            over -= max(kept.pop(strongest.pop()).tokens, 1)
+    return None
+
+
+def _runs(kept: Sequence[_Chosen], sure: float) -> list[Excerpt]:
+    """Neighbours are one excerpt."""
+    runs: list[Excerpt] = []
+    for piece, share, tokens in kept:
+        score = round(share * sure, 3)
+        last = runs[-1] if runs else None
+        if last and last.upto == piece.position:
+            runs[-1] = Excerpt(last.turn, last.first, last.upto + 1, last.tokens + tokens, max(last.score, score))
+        else:
+            runs.append(Excerpt(piece.turn, piece.position, piece.position + 1, tokens, score))
+    return runs
