@@ -17,13 +17,14 @@ from proxy.errors import SettingsError, traced
 from proxy.exchange.house import House
 from proxy.exchange.tenant import Tenants
 from proxy.observe.log import Log
-from proxy.policy import Policies
+from proxy.policy import Policies, unsearchable
 from proxy.server.admin import Admin
 from proxy.server.handler import Handler
 from proxy.server.passthrough import Relay
 from proxy.server.routes import admin_app, client_app
 from proxy.settings import Settings
 from proxy.stores import open_store
+from proxy.stores.contract import Store
 from proxy.stores.retention import sweep
 from proxy.tokens import vocabulary
 from proxy.upstream.client import UpstreamClient
@@ -80,6 +81,7 @@ async def running(settings: Settings, policies: Policies) -> AsyncIterator[Runni
         log = Log()
         stack.push_async_callback(log.close)
         store = open_store(settings.store)
+        _check(policies, store)
         await store.open()
         stack.push_async_callback(store.close)
         upstream_url = settings.upstream
@@ -151,9 +153,17 @@ async def _listen(
     return bound
 
 
+def _check(policies: Policies, store: Store) -> None:
+    """Raises SettingsError for policies that need more than the store can do."""
+    if lines := unsearchable(policies, store.searches):
+        raise SettingsError("\n".join(lines))
+
+
 def _reload(house: House, settings: Settings) -> None:
     try:
-        house.policies = Policies.load(settings.policies)
+        policies = Policies.load(settings.policies)
+        _check(policies, house.store)
+        house.policies = policies
         say(f"policies reloaded: {', '.join(house.policies.names)}")
     except SettingsError as error:
         say(f"policies not reloaded, the old ones stay: {error}")

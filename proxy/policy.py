@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
@@ -114,6 +114,9 @@ class Policies:
             raise SettingsError("\n".join(wrong))
         return cls(policies)
 
+    def __iter__(self) -> Iterator[Policy]:
+        return iter(self._named.values())
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._named)
@@ -136,6 +139,20 @@ class Policies:
                     self._matched.clear()
                 self._matched[model] = found
         return found
+
+
+def unsearchable(policies: Iterable[Policy], searches: frozenset[str]) -> list[str]:
+    """A line for each policy that recalls by what a store cannot do; `searches` is what it can (see `Store`)."""
+    lines = []
+    for policy in policies:
+        method = policy.recall.method if policy.recall else ""
+        needs = {"keywords", "embeddings"} if method == "both" else {method} - {""}
+        if lacking := needs - searches:
+            what = " and ".join(sorted(lacking))
+            lines.append(
+                f"{policy.name}: recall.method: the store cannot search by {what}; use another store or method."
+            )
+    return lines
 
 
 _MODELS = 1024

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.context.contract import Recall
 from proxy.errors import SettingsError, UnknownPolicy
-from proxy.policy import Policies, Policy, built_in, read_files
+from proxy.policy import Policies, Policy, built_in, files_in, read_files, unsearchable
 
 SHIPPED = Path(__file__).parents[1] / "policies"
 
@@ -248,10 +249,16 @@ def test_the_key_says_the_window_and_nothing_else(
 
 def test_the_shipped_policies_are_right_and_tell_what_they_are() -> None:
     policies = Policies.load(str(SHIPPED))
-    assert set(policies.names) == {"default", "buffer", "window-turns", "window-tokens", "open-webui", "librechat"}
+    memories = {"buffer", "window", "summary", "summary-buffer", "recall"}
+    assert set(policies.names) == {"default", *memories, "open-webui", "librechat"}
     for name in policies.names:
         assert policies.named(name).description
     assert policies.named("buffer").window is None
+    assert policies.named("window").summary is None
+    assert policies.named("window").recall is None
+    assert policies.named("summary").summary is not None
+    assert policies.named("summary-buffer").summary is not None
+    assert policies.named("recall").recall is not None
     # default.toml is written out in full and says what holds anyway
     shipped, inside = policies.default, built_in()
     assert (shipped.session, shipped.upstream, shipped.window, shipped.match) == (
@@ -270,3 +277,45 @@ def test_each_key_of_a_shipped_file_has_a_comment() -> None:
             if " = " in line and not line.startswith(("#", "description")):
                 assert "#" in line or "#" in last, f"{file.name}: {line}"
             last = line
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("[summary]\n", "summary"),
+        ("[recall]\n", "recall"),
+        ("[window]\nmax_tokens = 0\n[summary]\n", "summary"),
+        ("[window]\nmax_tokens = 9\n[summary]\nmax_tokens = 1\n", "summary.max_tokens"),
+        ("[window]\nmax_tokens = 9\n[summary]\ntimeout = 'soon'\n", "summary.timeout"),
+        ("[window]\nmax_tokens = 9\n[summary]\nrole = 'tool'\n", "summary.role"),
+        ("[window]\nmax_tokens = 9\n[recall]\nmax_tokens = 1\n", "recall.max_tokens"),
+        ("[window]\nmax_tokens = 9\n[recall]\ntop_k = 0\n", "recall.top_k"),
+        ("[window]\nmax_tokens = 9\n[recall]\nmin_score = 1.5\n", "recall.min_score"),
+        ("[window]\nmax_tokens = 9\n[recall]\nmethod = 'both'\n", "recall.model"),
+        ("[window]\nmax_tokens = 9\n[recall]\ntimeout_ms = 0\n", "recall.timeout_ms"),
+        ("[window]\nmax_tokens = 9\n[recall]\nmethod = 'magic'\n", "recall.method"),
+    ],
+)
+def test_what_makes_no_sense_in_summary_and_recall_is_told_with_its_key(tmp_path: Path, text: str, where: str) -> None:
+    (tmp_path / "a.toml").write_text(text)
+    _, lines = read_files(files_in(str(tmp_path)))
+    assert [line.split(": ")[1] for line in lines] == [where]
+
+
+@pytest.mark.parametrize(
+    ("method", "searches", "lacking"),
+    [
+        ("keywords", {"keywords"}, ""),
+        ("keywords", set(), "keywords"),
+        ("embeddings", {"keywords"}, "embeddings"),
+        ("both", {"keywords"}, "embeddings"),
+        ("both", set(), "embeddings and keywords"),
+        ("both", {"keywords", "embeddings"}, ""),
+    ],
+)
+def test_a_store_that_cannot_search_refuses_policies_that_recall(method: str, searches: set[str], lacking: str) -> None:
+    recalling = Policy(name="a", recall=Recall(method=method, model="m"))  # type: ignore[arg-type]
+    lines = unsearchable([Policy(name="b"), recalling], frozenset(searches))
+    assert [f"by {lacking};" in line and line.startswith("a: recall.method") for line in lines] == [True] * bool(
+        lacking
+    )

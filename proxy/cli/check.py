@@ -1,6 +1,7 @@
 """`remora check`: settings and policies, every mistake in a line of its own, exit 1 if there is one."""
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 from proxy import settings
 from proxy.cli import flags
 from proxy.errors import SettingsError
-from proxy.policy import DEFAULT, files_in, read_files
+from proxy.policy import DEFAULT, files_in, read_files, unsearchable
+from proxy.stores import open_store
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
             mistakes.append(str(error))
     policies, wrong = read_files(files)
     mistakes += wrong
+    with contextlib.suppress(SettingsError):  # told above
+        mistakes += unsearchable(policies, open_store(settings.store(args.store, os.environ)).searches)
     for policy in policies:
         print(f"{policy.name}: right{f' - {policy.description}' if policy.description else ''}")
     if not policies and not mistakes:

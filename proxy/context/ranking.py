@@ -23,7 +23,7 @@ COMMON_WEIGHT = 0.5
 """... and weighs half ..."""
 COMMON_FROM = 200
 """... in a conversation of at least so many messages."""
-NEIGHBOURS = ((1, 0.4), (2, 0.15))
+NEIGHBOURS = ((1, 0.5), (2, 0.25), (3, 0.12))
 """(Distance, share of its score that a message lends to the one so far away, on both sides.)"""
 NEAR = (0.75, 0.5)
 """What a word one and two messages away from the best one is worth for how sure the match is."""
@@ -36,6 +36,10 @@ FEW_WORDS = 1.5
 UNKNOWN = 0.1
 """What a word that stands nowhere on the chain weighs against a match, of a rare one's weight: a question is often
 put in other words than its answer."""
+SHORT_WORDS, LONG_WORDS = 8, 24
+"""A message of fewer words that count is a question; one of more is told about something ..."""
+STANDS_OUT = 12.0
+"""... and its best match is sure where it stands so many standard deviations above the best by chance."""
 KEYWORDS_SHARE = 0.5
 """Of keywords in the sum with vectors."""
 _BLOCK = 4_096
@@ -105,7 +109,8 @@ def by_keywords(found: Found, words: Sequence[Weighed], size: int) -> Ranked:
     lengths += counts + K1 * (1 - B)
     each_score = weights * counts / lengths
     scores = spread(np.bincount(positions, each_score, minlength=size).astype(np.float64))
-    return Ranked(scores, _sure(found, words, int(np.argmax(scores))))
+    sure = _sure(found, words, int(np.argmax(scores)))
+    return Ranked(scores, sure * _stands_out(scores, len(words)) if sure else 0.0)
 
 
 def spread(scores: Scores) -> Scores:
@@ -131,6 +136,23 @@ def _sure(found: Found, words: Sequence[Weighed], best: int) -> float:
             near = word.packed[first:upto] >> np.uint64(24)
             matched += word.weight * max(shares[abs(int(position) - best)] for position in near)
     return min(1.0, matched / (ENOUGH * min(max(total, FEW_WORDS * rare), FULL_WORDS * rare)))
+
+
+def _stands_out(scores: Scores, words: int) -> float:
+    """0 to 1: how far the best score stands above all of them, for a long message.
+
+    Any two long messages share some rare words by chance; of `n` scores that are spread by chance the best lies about
+    sqrt(2 ln n) standard deviations above their mean. A short question needs no such proof: each of its words counts.
+    """
+    n = len(scores)
+    by_chance = math.sqrt(2 * math.log(n)) if n > 1 else 0.0
+    certain = min(math.sqrt(n - 1), by_chance + STANDS_OUT)
+    deviation = float(scores.std())
+    share = min(max((words - SHORT_WORDS) / (LONG_WORDS - SHORT_WORDS), 0.0), 1.0)
+    if certain <= by_chance or deviation <= 0 or share <= 0:
+        return 1.0
+    above = (float(scores.max()) - float(scores.mean())) / deviation
+    return 1.0 - share * (1.0 - min(max((above - by_chance) / (certain - by_chance), 0.0), 1.0))
 
 
 def by_vectors(embedded: Embedded, size: int) -> Ranked | None:

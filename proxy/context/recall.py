@@ -32,8 +32,8 @@ FLOOR = 0.05
 """A message that has less than this share of the best one's score is left out, though there be room."""
 LONG = 0.25
 """A message that would take more than this share of the budget is quoted in part."""
-HEADER_TOKENS = 7
-FRAME_TOKENS = 24
+GAP_TOKENS = 2
+FRAME_TOKENS = 26
 """Estimates; the text is counted once it stands."""
 LEAST_TOKENS = 8
 """With less room than this nothing more is looked at."""
@@ -116,7 +116,6 @@ def _choose(
     long = max(int(settings.max_tokens * LONG), 1)
     chosen: dict[int, _Chosen] = {}
     said: dict[str, Sequence[tuple[str, str]]] = {}
-    turns: set[int] = set()
     seen: set[str] = set()
     runs = 0
     while waiting and room >= LEAST_TOKENS:
@@ -138,17 +137,16 @@ def _choose(
         if role not in SPEAKERS or text in seen or not text.strip():
             continue
         turn = max(entry.turn - [shape.role for shape in shapes[index + 1 :]].count("user"), 1)
-        header = 0 if turn in turns else HEADER_TOKENS
+        gap = GAP_TOKENS * max(added, 0)
         tokens = min(weight, len(text) + 8)
         quoted = text
         if tokens > long:
-            quoted = passage(text, weights, max(len(text) * min(long, max(room - header, 1)) // tokens, 40))
+            quoted = passage(text, weights, max(len(text) * min(long, max(room - gap, 1)) // tokens, 40))
             tokens = tokens * len(quoted) // len(text) + 4
-        if tokens + header > room:
+        if tokens + gap > room:
             continue
-        room -= tokens + header
+        room -= tokens + gap
         chosen[at] = _Chosen(Piece(at, turn, role, quoted, entry.facts.at_ms), score, tokens)
-        turns.add(turn)
         seen.add(text)
         runs += added
     return chosen

@@ -30,7 +30,7 @@ def test_a_wrong_command_line_exits_2_and_tells_the_usage(argv: list[str], capsy
 
 
 def test_help_names_every_command_and_each_has_help_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = ("serve", "check", "echo", "sessions")
+    commands = ("serve", "check", "echo", "sessions", "simulate")
     for argv in ([], *([command] for command in commands), *(["sessions", a] for a in ("list", "import", "erase"))):
         with pytest.raises(SystemExit) as caught:
             main([*argv, "--help"])

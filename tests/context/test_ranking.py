@@ -1,5 +1,6 @@
 """Scores follow what stands where: matches, neighbours, vectors, and how sure a match is."""
 
+import random
 import struct
 
 import numpy as np
@@ -39,12 +40,27 @@ def test_the_message_with_the_rare_word_is_the_best() -> None:
 
 def test_neighbours_of_a_match_score_less_than_it_and_more_than_others() -> None:
     scores = ranked("violin", [*FILLER[:20], "a violin", *FILLER[20:]]).scores
-    assert scores[20] > scores[19] == scores[21] > scores[18] == scores[22] > scores[17] == scores[0] == 0
+    assert scores[20] > scores[19] == scores[21] > scores[18] == scores[22] > scores[17] == scores[23] > 0
+    assert scores[16] == scores[0] == 0
 
 
 def test_the_end_of_the_array_takes_no_neighbours_from_the_other_end() -> None:
     scores = ranked("violin", ["a violin", *FILLER]).scores
-    assert list(np.flatnonzero(scores)) == [0, 1, 2]
+    assert list(np.flatnonzero(scores)) == [0, 1, 2, 3]
+
+
+def test_a_long_message_must_match_better_than_two_texts_do_by_chance() -> None:
+    chance = random.Random(1)
+    words = ["".join(chance.choices("bdklmnprst", k=6)) for _ in range(2000)]
+    talk = [" ".join(chance.choices(words, k=200)) for _ in range(300)]
+    unrelated = " ".join(chance.choices(words, k=60))
+    assert ranked(unrelated, talk).sure < 0.3
+    about = " ".join([*talk[17].split()[:30], *chance.choices(words, k=20)])
+    found = ranked(about, talk)
+    assert found.sure > 0.3
+    assert int(np.argmax(found.scores)) == 17
+    # of a short question each word counts
+    assert ranked(" ".join(talk[17].split()[:3]), talk).sure > 0.3
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3])

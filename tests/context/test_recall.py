@@ -107,11 +107,11 @@ def talk(*facts: tuple[str, str], before: int = 30, after: int = 30) -> Chain:
 VIOLIN = (("user", "My grandmother left me a violin made in Cremona."), ("assistant", "What a treasure!"))
 
 
-def test_what_was_said_is_recalled_with_speaker_turn_and_age() -> None:
+def test_what_was_said_is_recalled_with_speaker_and_age() -> None:
     found = talk(*VIOLIN).ask("Where was the violin of my grandmother made?")
     assert found
-    assert "[turn 61]\nUser: My grandmother left me a violin made in Cremona.\n" in found.text
-    assert "[turn 60, 4 months ago]\n" in found.text
+    assert "\nUser: My grandmother left me a violin made in Cremona.\n" in found.text
+    assert "\n[4 months ago]\nUser: " in found.text
     assert found.text.startswith(FIRST_LINES)
     assert found.text.endswith(LAST_LINE)
     assert any(each.first <= 120 < each.upto for each in found.excerpts)

@@ -57,8 +57,8 @@ def last(upstream: ScriptedUpstream) -> list[dict[str, Any]]:
 async def test_what_was_said_long_ago_is_in_the_context_of_a_question_about_it(
     upstream: ScriptedUpstream, tmp_path: Path, store: str, question: str, evidence: str
 ) -> None:
-    where = {} if store == "sqlite" else {"store": store}
-    async with remora(upstream.url, tmp_path, POLICY, **where) as proxy:
+    url = f"sqlite:///{tmp_path / 'recall.db'}" if store == "sqlite" else store
+    async with remora(upstream.url, tmp_path, POLICY, store=url) as proxy:
         await talked(proxy)
         answer = await proxy.chat("s", question)
         messages = last(upstream)
