@@ -7,11 +7,14 @@
       exchange/retry      the same request again is answered by the recorded reply
       exchange/turnstile  one exchange at a time on a session
       exchange/assemble   loads the history (stores/), finds what is new (exchange/reconcile), weighs it (tokens/),
-                          cuts it (context/window), joins it (context/compose, conversation/turn), writes the body
+                          cuts it (context/window, with the summary that context/summary says is seen), recalls what
+                          bears on it (exchange/recollect, context/recall), joins it (context/compose,
+                          conversation/turn), writes the body
       exchange/converse   from here on sees the exchange through, whatever becomes of client, upstream and store:
-      upstream/client     asks the model
+      upstream/client     asks the model, once more with less if the context was too long (exchange/overflow)
       dialects/chat       reads the reply along while it is relayed (framing/sse, conversation/reply)
       exchange/commit     appends the entry (conversation/entry) before the client sees the reply's end
+      exchange/reflect    after the reply: the next summary, and what makes the turn searchable
     observe/log         one line about it
 
 Beside that way: `cli` starts things, `app` joins them, `settings` and `policy` say how, `errors` what can go wrong,
