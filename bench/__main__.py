@@ -1,4 +1,5 @@
-"""`python -m bench`: the table of bench/RESULTS.md, or with `peers` the part beside other proxies."""
+"""`python -m bench`: the tables of bench/RESULTS.md, `recall` those of recall and summaries alone, or with `peers` the
+part beside other proxies."""
 
 import argparse
 import signal
@@ -77,8 +78,10 @@ def render(samples: Samples, house: House, rounds: int, where: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("house", "peers"), default="house")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and depths, about two minutes; only prints")
+    parser.add_argument("what", nargs="?", choices=("house", "recall", "peers"), default="house")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds and depths, about three minutes; only prints"
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
@@ -86,19 +89,26 @@ def main() -> int:
         if options.what == "peers":
             from bench.peers import measure_peers
 
-            text = measure_peers(quick=options.quick)
+            sections = {"peers": measure_peers(quick=options.quick)}
         else:
-            text, _ = measure(QUICK if options.quick else FULL)
+            from bench.recalling import measure_recall
+
+            sections = {}
+            if options.what == "house":
+                sections["house"], _ = measure(QUICK if options.quick else FULL)
+            sections["recall"] = measure_recall(quick=options.quick)
     except BenchError as error:
         say(f"bench: {error}")
         return 1
     except KeyboardInterrupt:
         say("bench: stopped")
         return 130
-    print(text)
+    print("\n\n".join(sections.values()))
     if not options.quick:
         page = RESULTS.read_text() if RESULTS.exists() else TITLE
-        RESULTS.write_text(report.merge(page, options.what, text))
+        for section, text in sections.items():
+            page = report.merge(page, section, text)
+        RESULTS.write_text(page)
         say(f"written to {RESULTS.relative_to(HERE.parent)}")
     say(f"{time.monotonic() - began:.0f} s in all")
     return 0

@@ -227,6 +227,9 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "proxy/server/patience.py": "tests/server/test_client.py",
     # two tables: requests to each listener show that every path has its handler, and no other
     "proxy/server/routes.py": "tests/e2e/test_errors.py",
+    "proxy/stores/sqlite/listing.py": "tests/stores/sqlite/test_read.py",
+    # the laws of every store say all that there is to say
+    "proxy/stores/sqlite/notes.py": "tests/stores/laws/noting.py",
     "proxy/tables.py": "tests/test_policy.py",
     # how aiohttp is kept from adding and from using dead connections shows in what the client sends
     "proxy/upstream/connection.py": "tests/upstream/test_client.py",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from proxy.context import ranking
 from proxy.context.contract import Embed, Embedded, Excerpt, Found, Pick, Recall, Recalled, Search
-from proxy.context.excerpts import SPEAKERS, Piece, passage, render
+from proxy.context.excerpts import SPEAKERS, Piece, age, passage, render
 from proxy.context.words import asked
 from proxy.conversation.entry import Entry
 
@@ -27,14 +27,20 @@ MAX_EMBED_CHARS = 8_000
 CANDIDATES = 4
 """So many times `top_k` messages are looked at ..."""
 MAX_CANDIDATES = 256
-"""... and never more."""
+"""... and never more, nor many more than there can be room for."""
+LEAST_CANDIDATES = 16
+TOKENS_A_WORD = 2.0
+"""Tokens of a message for each of its words that count."""
 FLOOR = 0.05
 """A message that has less than this share of the best one's score is left out, though there be room."""
 LONG = 0.25
 """A message that would take more than this share of the budget is quoted in part."""
 GAP_TOKENS = 2
-FRAME_TOKENS = 26
-"""Estimates; the text is counted once it stands."""
+FRAME_TOKENS = 24
+AGE_TOKENS = 6
+ROLE_TOKENS = 4
+"""What stands around the texts, whose tokens were counted when they were recorded: at most so much in o200k_base and
+cl100k_base. Counting all of it again would take longer than finding it."""
 LEAST_TOKENS = 8
 """With less room than this nothing more is looked at."""
 
@@ -69,6 +75,7 @@ def recall(
     if len(words) > MAX_WORDS:
         words = words[: MAX_WORDS // 2] + words[-MAX_WORDS // 2 :]
     ranked: ranking.Ranked | None = None
+    mean_words = 0.0
     weights = {term: 1.0 for word in words for term in word.terms}
     if settings.method != "keywords" and query.strip():
         embedded = yield Embed(query[:MAX_EMBED_CHARS])
@@ -78,21 +85,29 @@ def recall(
         terms = tuple(dict.fromkeys(term for word in words for term in word.terms))
         found = yield Search(terms)
         if isinstance(found, Found):
+            mean_words = found.length / max(found.messages, 1)
             weighed = ranking.weigh(found, terms, words)
             weights = {term: each.weight for word, each in zip(words, weighed, strict=True) for term in word.terms}
             keywords = ranking.by_keywords(found, weighed, window_start)
             ranked = keywords if ranked is None else ranking.blend(keywords, ranked)
     if ranked is None or ranked.sure < settings.min_score:
         return None
-    positions = ranking.best(ranked.scores, min(settings.top_k * CANDIDATES, MAX_CANDIDATES), FLOOR)
+    positions = ranking.best(ranked.scores, _candidates(settings, mean_words), FLOOR)
     if not positions:
         return None
     top = float(ranked.scores[positions[0]])
     scores = {at: float(ranked.scores[at]) / top for at in positions}
     entries = yield Pick(tuple(sorted(positions)))
     assert isinstance(entries, Sequence)
-    chosen = _choose(entries, scores, settings, weights, texts)
-    return _fit(chosen, settings, ranked.sure, count, now_ms)
+    chosen = _choose(entries, scores, settings, weights, texts, count)
+    return _fit(chosen, settings, ranked.sure, now_ms)
+
+
+def _candidates(settings: Recall, mean_words: float) -> int:
+    """How many messages to look at: half again as many as there will be room for, if they are of the usual length."""
+    most = min(settings.top_k * CANDIDATES, MAX_CANDIDATES)
+    room = settings.max_tokens / (mean_words * TOKENS_A_WORD) if mean_words else most
+    return min(most, max(LEAST_CANDIDATES, int(room * 1.5)))
 
 
 def _choose(
@@ -101,6 +116,7 @@ def _choose(
     settings: Recall,
     weights: Mapping[bytes, float],
     texts: Texts,
+    count: Callable[[str], int],
 ) -> dict[int, _Chosen]:
     """The best messages, as many as there is room for, by position.
 
@@ -142,7 +158,8 @@ def _choose(
         quoted = text
         if tokens > long:
             quoted = passage(text, weights, max(len(text) * min(long, max(room - gap, 1)) // tokens, 40))
-            tokens = tokens * len(quoted) // len(text) + 4
+            tokens = count(quoted) + ROLE_TOKENS
+        tokens += quoted.count("\n")
         if tokens + gap > room:
             continue
         room -= tokens + gap
@@ -152,19 +169,17 @@ def _choose(
     return chosen
 
 
-def _fit(
-    chosen: Mapping[int, _Chosen], settings: Recall, sure: float, count: Callable[[str], int], now_ms: int
-) -> Recalled | None:
-    """The text, the weakest left out until it fits, since what was reckoned with so far are estimates."""
+def _fit(chosen: Mapping[int, _Chosen], settings: Recall, sure: float, now_ms: int) -> Recalled | None:
+    """The text, the weakest left out until it fits with its lines of age."""
     kept = dict(sorted(chosen.items()))
     strongest = sorted(kept, key=lambda at: (-kept[at].score, -at))
     while kept:
-        text = render([each.piece for each in kept.values()], now_ms)
-        tokens = count(text)
         excerpts = _runs(list(kept.values()), sure)
+        ages = len({age(each.piece.at_ms, now_ms) for each in kept.values()})
+        tokens = FRAME_TOKENS + AGE_TOKENS * ages + GAP_TOKENS * len(excerpts) + sum(e.tokens for e in kept.values())
         over = max(tokens - settings.max_tokens, len(excerpts) - settings.top_k)
         if over <= 0:
-            return Recalled(text, tokens, tuple(excerpts))
+            return Recalled(render([each.piece for each in kept.values()], now_ms), tokens, tuple(excerpts))
         while over > 0 and strongest:
             over -= max(kept.pop(strongest.pop()).tokens, 1)
     return None

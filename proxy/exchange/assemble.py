@@ -54,6 +54,8 @@ class Prepared(msgspec.Struct, frozen=True):
     """What the context was made from, as far as it was read."""
     room: Budget
     """What the request left for it."""
+    turns: int
+    """Turns that were kept, at least."""
     estimated: int
     """Tokens that `body` is thought to hold."""
     excerpts: str
@@ -195,6 +197,7 @@ async def assemble(
         plan=plan,
         chain=chain,
         room=room,
+        turns=parent.turn - here.entries[0].turn + 1 if parent and here.entries else 0,
         estimated=fixed + here.tokens + extra,
         excerpts=excerpts,
     )

@@ -163,7 +163,8 @@ class Conversation:
                     preamble=prepared.preamble,
                     room=prepared.room,
                     head=head,
-                    tokens=plan.tokens,
+                    tokens=plan.tokens + head.tokens,
+                    turns=prepared.turns + 1,
                     missing=plan.anchor.start > plan.summarised,
                 )
             )

@@ -50,7 +50,9 @@ class Cause(msgspec.Struct, frozen=True):
     head: Entry
     """The entry that was recorded."""
     tokens: int
-    """Of the history that stood before it in the context."""
+    """Of the kept history, it included ..."""
+    turns: int
+    """... which are so many turns at least."""
     missing: bool
     """Turns left the window that are in no summary."""
 
@@ -198,13 +200,12 @@ class Reflections:
 
 
 def _worth_a_look(cause: Cause) -> bool:
-    """Cheap, and asked after every reply: a summary can only be due when the window is half full, or has moved on
-    alone; and never in the middle of a turn."""
+    """Cheap, and asked after every reply; what it lets through, `fold` decides. Never in the middle of a turn."""
     if cause.head.facts.open:
         return False
-    limit = cause.room.max_tokens
-    half_full = limit is not None and 2 * (cause.tokens + cause.head.tokens) > limit
-    return cause.missing or half_full or bool(cause.room.max_turns)
+    limit, most = cause.room.max_tokens, cause.room.max_turns
+    full = limit is not None and cause.tokens + cause.tokens // max(1, cause.turns) > limit
+    return cause.missing or full or (most > 0 and cause.turns + 1 > most)
 
 
 def _plain(text: str) -> str:

@@ -9,6 +9,7 @@ much waiting, or is closed. A ref whose time is over is unknown to every method,
 
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
+from hashlib import blake2b
 from operator import attrgetter
 from typing import Protocol
 
@@ -23,7 +24,7 @@ STICKY_MS = 24 * 60 * 60 * 1000
 
 
 class Ref(msgspec.Struct, frozen=True):
-    """A name for an entry. `kind` is `session` (more kinds come with the stateful APIs)."""
+    """A name for an entry. `kind` is `session`, or `chain`: responses that go on from each other."""
 
     tenant: str
     kind: str
@@ -65,6 +66,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: int | None = None
     """Seconds from now until the ref expires; None: never. Replaces what was set before."""
     replay: Replay | None = None
+    note: bytes = b""
+    """What else is kept about the entry, for `find`: opaque here."""
     moves: bool = True
     """False: the entry is kept for reading, on no branch, and the ref stays where it is (a failed exchange);
     `expected` is then not compared, a ref that does not exist is made without a head, and a replay is kept only if
@@ -119,6 +122,15 @@ class Postings(msgspec.Struct, frozen=True):
     where `length` is the message's `Words.length` and `count` how often it holds the term."""
 
 
+class Noted(msgspec.Struct, frozen=True):
+    """An entry that was found by its id alone."""
+
+    ref: Ref
+    entry: Entry
+    note: bytes
+    """b"" for an entry without one."""
+
+
 class Vectors(msgspec.Struct, frozen=True):
     """The vectors on one chain."""
 
@@ -142,6 +154,12 @@ class Index(msgspec.Struct, frozen=True):
 
 
 _position = attrgetter("upto")
+
+
+def tag(ref: Ref) -> str:
+    """16 hex digits that stand for the ref in ids which clients hold, so that a store which is spread over several
+    machines finds the right one."""
+    return blake2b(f"{ref.tenant}\0{ref.kind}\0{ref.name}".encode(), digest_size=8).hexdigest()
 
 
 def kept_from(head: Entry, key: str) -> int | None:
@@ -249,9 +267,17 @@ class Store(Protocol):
     def records(self, ref: Ref) -> AsyncIterator[Record]:
         """Every entry of the ref, branches and failed ones included, in the order in which they were appended."""
 
+    async def find(self, tenant: str, tag: str, entry: str) -> Noted | None:
+        """The entry of this id on a ref of this tenant with this tag, a failed exchange too, with its note. None if it
+        is unknown, expired or erased."""
+
+    async def annotate(self, ref: Ref, entry: str, note: bytes) -> bool:
+        """Replaces the entry's note, b"" removes it; nothing of the old one is left. Durable when this returns; False
+        if the ref or the entry is unknown."""
+
     async def erase(self, ref: Ref) -> bool:
-        """Removes the ref with all its entries, preambles, plans, replays, summaries, words and vectors, for good;
-        False if it is unknown.
+        """Removes the ref with all its entries, preambles, plans, replays, summaries, words, vectors and notes, for
+        good; False if it is unknown.
         An append that is under way when this returns ends in Conflict(None)."""
 
     async def expire(self, limit: int) -> int:

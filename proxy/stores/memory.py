@@ -18,6 +18,7 @@ from proxy.stores.contract import (
     Appended,
     Conflict,
     Index,
+    Noted,
     Postings,
     Record,
     Ref,
@@ -28,6 +29,7 @@ from proxy.stores.contract import (
     posting,
     shown,
 )
+from proxy.stores.contract import tag as tag_of
 
 T = TypeVar("T")
 
@@ -48,6 +50,7 @@ class _Line:
     head: str = ""
     whole: bool = False
     entries: dict[str, Record] = field(default_factory=dict)
+    notes: dict[str, bytes] = field(default_factory=dict)
     branched: dict[str, Entry] = field(default_factory=dict)
     """The entries that are on a branch: all but the failed ones."""
     digests: dict[bytes, str] = field(default_factory=dict)
@@ -182,6 +185,8 @@ class MemoryStore:
         if append.preamble:
             line.preambles[entry.facts.preamble] = append.preamble
         line.entries[entry.id] = Record(entry, append.plan, append.preamble)
+        if append.note:
+            line.notes[entry.id] = append.note
         if append.moves:
             line.branched[entry.id] = entry
             line.digests[entry.digest] = entry.id
@@ -286,6 +291,19 @@ class MemoryStore:
         line = self._line(ref)
         for record in tuple(line.entries.values()) if line else ():
             yield record
+
+    async def find(self, tenant: str, tag: str, entry: str) -> Noted | None:
+        for ref in [ref for ref, line in self._lines.items() if ref.tenant == tenant and entry in line.entries]:
+            if (line := self._line(ref)) and tag_of(ref) == tag:
+                return Noted(ref, line.entries[entry].entry, line.notes.get(entry, b""))
+        return None
+
+    async def annotate(self, ref: Ref, entry: str, note: bytes) -> bool:
+        line = self._line(ref)
+        if not line or entry not in line.entries:
+            return False
+        line.notes[entry] = note
+        return True
 
     async def erase(self, ref: Ref) -> bool:
         known = self._line(ref) is not None

@@ -191,14 +191,6 @@ def test_a_forged_end_is_not_an_end() -> None:
     assert "\nUser: obey" not in found.text
 
 
-def test_an_estimate_that_is_far_off_still_keeps_the_budget() -> None:
-    chain = talk(*VIOLIN)
-    found = chain.ask("grandmother violin", Recall(max_tokens=1500), count=lambda text: 9 * tokens(text))
-    assert found
-    assert found.tokens == 9 * tokens(found.text) <= 1500
-    assert chain.ask("grandmother violin", count=lambda text: 10**9) is None
-
-
 def test_few_words_are_searched_and_few_messages_picked() -> None:
     chain = Chain([("user", f"violin number{i}") for i in range(2_000)])
     chain.ask(" ".join(f"number{i}" for i in range(500)), Recall(top_k=10_000, min_score=0.0))
@@ -274,7 +266,7 @@ def test_laws(said: list[tuple[str, str]], query: str, most: int, top_k: int, wi
     assert found == Chain(safe).ask(query, how, start)
     if found is None:
         return
-    assert found.tokens == tokens(found.text) <= most
+    assert tokens(found.text) <= found.tokens <= most
     assert 1 <= len(found.excerpts) <= top_k
     assert all(a.upto < b.first for a, b in zip(found.excerpts, found.excerpts[1:], strict=False))
     assert all(each.first < each.upto <= start and 0 <= each.score <= 1 for each in found.excerpts)

@@ -12,6 +12,7 @@ from tests.stores.laws.appending import Appending
 from tests.stores.laws.chains import Chains
 from tests.stores.laws.ending import Ending
 from tests.stores.laws.keeping import Keeping
+from tests.stores.laws.noting import Noting
 from tests.stores.laws.searching import Searching
 from tests.stores.laws.telling import Telling
 from tests.stores.making import Clock
@@ -22,7 +23,7 @@ Factory = Callable[[Callable[[], float]], Store]
 EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "25"))
 
 
-class Laws(Appending, Chains, Keeping, Telling, Searching, Ending):
+class Laws(Appending, Chains, Keeping, Telling, Searching, Ending, Noting):
     @pytest.fixture
     def clock(self) -> Clock:
         return Clock()

@@ -59,6 +59,12 @@ class Indexing(msgspec.Struct, gc=False):
     found: tuple[Found, ...]
 
 
+class Annotate(msgspec.Struct, gc=False):
+    ref: Ref
+    entry: bytes | None
+    note: bytes
+
+
 class Erase(msgspec.Struct, gc=False):
     ref: Ref
 
@@ -71,7 +77,7 @@ class Ping(msgspec.Struct, gc=False):
     pass
 
 
-Write = Adding | Keep | Indexing | Delivered | Erase | Expire | Ping
+Write = Adding | Keep | Indexing | Annotate | Delivered | Erase | Expire | Ping
 
 TERM_BYTES = 8
 _pack_replay = msgspec.msgpack.Encoder().encode

@@ -109,6 +109,7 @@ def remove_some(db: sqlite3.Connection, ref: int) -> bool:
         "DELETE FROM bags WHERE n IN (SELECT n FROM bags WHERE ref = ? LIMIT ?)",
         "DELETE FROM vectors WHERE n IN (SELECT n FROM vectors WHERE ref = ? LIMIT ?)",
         "DELETE FROM summaries WHERE n IN (SELECT n FROM summaries WHERE ref = ? LIMIT ?)",
+        "DELETE FROM notes WHERE n IN (SELECT n FROM notes WHERE ref = ? LIMIT ?)",
     ):
         if db.execute(statement, (ref, BLOBS_A_STEP)).rowcount == BLOBS_A_STEP:
             return False

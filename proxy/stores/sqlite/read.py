@@ -2,7 +2,6 @@
 # ruff: noqa: S608 - statements are put together from what stands in this file; every value is bound
 
 import sqlite3
-from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -13,11 +12,12 @@ import msgspec
 from proxy.conversation.entry import Chain, Entry, Preamble
 from proxy.conversation.summary import Summary
 from proxy.errors import StoreUnavailable
-from proxy.stores.contract import STICKY_MS, Record, Ref, RefInfo, Replay, kept_from, shown
+from proxy.stores.contract import STICKY_MS, Ref, Replay, kept_from, shown
 from proxy.stores.sqlite import schema
 from proxy.stores.sqlite.cache import NOTHING_TOLD, Cache, Held, Told
 from proxy.stores.sqlite.link import Link
-from proxy.stores.sqlite.rows import RUN, key_of, unpack, unpack_one, unpack_summary
+from proxy.stores.sqlite.listing import preamble_of
+from proxy.stores.sqlite.rows import REF, RUN, key_of, unpack, unpack_one, unpack_summary
 from proxy.stores.sqlite.search import Parts
 from proxy.stores.sqlite.thread import Job
 
@@ -28,7 +28,6 @@ DIGESTS_AT_ONCE = 64
 SPARE = 64
 """Entries that may be held beyond twice a window, before the oldest are let go."""
 
-_REF = "r.tenant = ? AND r.kind = ? AND r.name = ? AND (r.expires IS NULL OR r.expires > ?)"
 
 _HEAD = f"""
 SELECT r.n, r.head, r.whole, r.anchor = ?1, r.resume, h.branch, h.upto, h.tokens_upto, r.preamble, p.wire, p.tokens,
@@ -41,12 +40,12 @@ SELECT r.n, r.head, r.whole, r.anchor = ?1, r.resume, h.branch, h.upto, h.tokens
 FROM refs r JOIN entries h ON h.n = r.head LEFT JOIN preambles p ON p.n = r.preamble
 WHERE r.tenant = ?3 AND r.kind = ?4 AND r.name = ?5 AND (r.expires IS NULL OR r.expires > ?6)"""
 
-_STAND = f"SELECT r.n, r.head, r.whole, r.anchor = ?, r.resume, r.preamble, r.summary FROM refs r WHERE {_REF}"
+_STAND = f"SELECT r.n, r.head, r.whole, r.anchor = ?, r.resume, r.preamble, r.summary FROM refs r WHERE {REF}"
 
 _ENTRY = f"""
 SELECT r.n, r.whole, h.id, e.branch, e.upto, e.tokens_upto, e.row, r.summary
 FROM refs r JOIN entries h ON h.n = r.head JOIN entries e ON e.ref = r.n AND e.id = ?
-WHERE e.branch IS NOT NULL AND {_REF}"""
+WHERE e.branch IS NOT NULL AND {REF}"""
 
 _RANGE = f"""
 WITH RECURSIVE line (branch, top) AS (
@@ -209,7 +208,7 @@ class Reader:
         return Chain(
             head=head,
             entries=tuple(entries),
-            preamble=self._preamble(n, head),
+            preamble=preamble_of(self._db, n, head),
             ref_head=ref_head.hex(),
             whole=bool(whole),
             summaries=shown(head, entries, told.summaries) if told.summaries else (),
@@ -217,7 +216,7 @@ class Reader:
 
     def summaries(self, ref: Ref) -> list[Summary]:
         found = self._db.execute(
-            f"SELECT s.row FROM refs r JOIN summaries s ON s.ref = r.n WHERE {_REF} ORDER BY s.n",
+            f"SELECT s.row FROM refs r JOIN summaries s ON s.ref = r.n WHERE {REF} ORDER BY s.n",
             (ref.tenant, ref.kind, ref.name, self._now_ms()),
         )
         return [unpack_summary(row) for (row,) in found.fetchall()]
@@ -272,17 +271,10 @@ class Reader:
             (branch, top),
         ).fetchall()
 
-    def _preamble(self, ref: int, entry: Entry) -> Preamble | None:
-        id = entry.facts.preamble
-        found = (
-            id and self._db.execute("SELECT wire, tokens FROM preambles WHERE ref = ? AND id = ?", (ref, id)).fetchone()
-        )
-        return Preamble(*found) if found else None
-
     def find_digests(self, ref: Ref, digests: Sequence[bytes]) -> dict[bytes, str]:
         self._begin()
         found = self._db.execute(
-            f"SELECT r.n, r.whole FROM refs r WHERE {_REF}", (ref.tenant, ref.kind, ref.name, self._now_ms())
+            f"SELECT r.n, r.whole FROM refs r WHERE {REF}", (ref.tenant, ref.kind, ref.name, self._now_ms())
         ).fetchone()
         if found is None:
             return {}
@@ -309,7 +301,7 @@ class Reader:
     def find_turn(self, ref: Ref, turn: int) -> tuple[Entry | None, Entry | None] | None:
         self._begin()
         head = self._db.execute(
-            f"SELECT r.n, h.branch, h.upto FROM refs r JOIN entries h ON h.n = r.head WHERE {_REF}",
+            f"SELECT r.n, h.branch, h.upto FROM refs r JOIN entries h ON h.n = r.head WHERE {REF}",
             (ref.tenant, ref.kind, ref.name, self._now_ms()),
         ).fetchone()
         if head is None:
@@ -334,67 +326,14 @@ class Reader:
         now = self._now_ms()
         found = self._db.execute(
             f"SELECT p.row FROM refs r JOIN replays p ON p.n = r.head AND NOT p.sticky AND p.key = ?"
-            f" WHERE NOT ? AND {_REF}"
+            f" WHERE NOT ? AND {REF}"
             " UNION ALL SELECT row FROM (SELECT p.row FROM refs r JOIN replays p ON p.ref = r.n AND p.key = ?"
-            f" AND p.sticky AND p.at > ? WHERE {_REF} ORDER BY p.n DESC LIMIT 1) LIMIT 1",
+            f" AND p.sticky AND p.at > ? WHERE {REF} ORDER BY p.n DESC LIMIT 1) LIMIT 1",
             (key, over, ref.tenant, ref.kind, ref.name, now, key, now - STICKY_MS, ref.tenant, ref.kind, ref.name, now),
         ).fetchone()
         return _replay(found[0]) if found else None
 
-    def refs(self, tenant: str | None, name: str | None, after: Ref, most: int) -> list[RefInfo]:
-        """The next `most` sessions behind `after`."""
-        # the plus keeps the statement on the index's order: it would sort what is left for each page
-        behind = "(r.tenant, r.kind, r.name) > (?2, ?3, ?4) AND +r.kind = 'session'"
-        if tenant is not None:
-            behind = "r.tenant = ?1 AND r.kind = 'session' AND r.name > ?4"
-        found = self._db.execute(
-            "SELECT r.tenant, r.name, h.id, h.turn, h.upto, h.tokens_upto, r.created, r.updated, r.expires"
-            f" FROM refs r LEFT JOIN entries h ON h.n = r.head WHERE {behind}"
-            " AND (?5 IS NULL OR r.name = ?5) AND (r.expires IS NULL OR r.expires > ?6)"
-            " ORDER BY r.tenant, r.kind, r.name LIMIT ?7",
-            (tenant, after.tenant, after.kind, after.name, name, self._now_ms(), most),
-        ).fetchall()
-        return [
-            RefInfo(
-                ref=Ref(tenant.decode(), "session", name.decode()),
-                head=id.hex() if id else "",
-                turns=turn or 0,
-                messages=upto or 0,
-                tokens=tokens or 0,
-                created_ms=created,
-                updated_ms=updated,
-                expires_ms=expires,
-            )
-            for tenant, name, id, turn, upto, tokens, created, updated, expires in found
-        ]
-
-    def numbers(self, ref: Ref) -> "tuple[int, array[int]]":
-        """The ref's own number and those of its entries, in the order in which they were appended."""
+    def ask(self, ask: "Callable[[sqlite3.Connection, int], T]") -> T:
+        """What `ask` finds, given the time."""
         self._begin()
-        found = self._db.execute(
-            f"SELECT r.n FROM refs r WHERE {_REF}", (ref.tenant, ref.kind, ref.name, self._now_ms())
-        ).fetchone()
-        if found is None:
-            return 0, array("q")
-        entries = self._db.execute("SELECT n FROM entries WHERE ref = ? ORDER BY n", found)
-        return found[0], array("q", [n for (n,) in entries])
-
-    def records(self, ref: int, numbers: "array[int]") -> "list[Record]":
-        """Those of the entries that are still there."""
-        self._begin()
-        if not self._db.execute(
-            "SELECT 1 FROM refs WHERE n = ? AND (expires IS NULL OR expires > ?)", (ref, self._now_ms())
-        ).fetchone():
-            return []
-        preambles: dict[bytes, Preamble | None] = {}
-        records = []
-        for n in numbers:
-            found = self._db.execute("SELECT row, plan FROM entries WHERE n = ? AND ref = ?", (n, ref)).fetchone()
-            if found is None:
-                continue
-            entry = unpack_one(found[0])
-            id = entry.facts.preamble
-            if id not in preambles:
-                preambles[id] = self._preamble(ref, entry)
-            records.append(Record(entry, found[1], preambles[id]))
-        return records
+        return ask(self._db, self._now_ms())

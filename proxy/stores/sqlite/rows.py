@@ -59,3 +59,7 @@ def key_of(id: str) -> bytes | None:
     except ValueError:
         return None
     return key if len(key) == 16 and key.hex() == id else None
+
+
+REF = "r.tenant = ? AND r.kind = ? AND r.name = ? AND (r.expires IS NULL OR r.expires > ?)"
+"""The condition that finds a ref `r` that is not over: its tenant, kind and name, and the time."""

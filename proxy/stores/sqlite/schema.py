@@ -107,6 +107,11 @@ MIGRATIONS = (
     );
     CREATE INDEX vectors_chain ON vectors (ref, branch, model, upto);
     """,
+    """
+    -- n is the entry's.
+    CREATE TABLE notes (n INTEGER PRIMARY KEY, ref INTEGER NOT NULL, note BLOB NOT NULL);
+    CREATE INDEX notes_ref ON notes (ref);
+    """,
 )
 
 

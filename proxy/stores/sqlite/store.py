@@ -10,13 +10,26 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from proxy.conversation.entry import Chain, Entry
 from proxy.conversation.summary import Summary
 from proxy.errors import SettingsError, StoreUnavailable
-from proxy.stores.contract import Append, Appended, Conflict, Index, Postings, Record, Ref, RefInfo, Replay, Vectors
-from proxy.stores.sqlite import schema, search
-from proxy.stores.sqlite.asks import Delivered, Erase, Expire, Ping, Write, adding, indexing, keep
+from proxy.stores.contract import (
+    Append,
+    Appended,
+    Conflict,
+    Index,
+    Noted,
+    Postings,
+    Record,
+    Ref,
+    RefInfo,
+    Replay,
+    Vectors,
+)
+from proxy.stores.sqlite import listing, notes, schema, search
+from proxy.stores.sqlite.asks import Annotate, Delivered, Erase, Expire, Ping, Write, adding, indexing, keep
 from proxy.stores.sqlite.cache import Cache
 from proxy.stores.sqlite.checkpoint import Checkpointer
 from proxy.stores.sqlite.link import Link
 from proxy.stores.sqlite.read import Read, Reader
+from proxy.stores.sqlite.rows import key_of
 from proxy.stores.sqlite.thread import MOST_WAITING, Worker
 from proxy.stores.sqlite.write import Writer
 
@@ -165,7 +178,8 @@ class SqliteStore:
     async def list(self, *, tenant: str | None = None, name: str | None = None) -> AsyncIterator[RefInfo]:
         after = Ref(tenant or "", "", "")
         while True:
-            page = await self._read(partial(Reader.refs, tenant=tenant, name=name, after=after, most=REFS_A_PAGE))
+            ask = partial(listing.refs, tenant=tenant, name=name, after=after, most=REFS_A_PAGE)
+            page = await self._read(partial(Reader.ask, ask=ask))
             for info in page:
                 yield info
             if len(page) < REFS_A_PAGE:
@@ -173,10 +187,17 @@ class SqliteStore:
             after = page[-1].ref
 
     async def records(self, ref: Ref) -> AsyncIterator[Record]:
-        n, numbers = await self._read(lambda reader: reader.numbers(ref))
+        n, numbers = await self._read(partial(Reader.ask, ask=partial(listing.numbers, ref=ref)))
         for at in range(0, len(numbers), RECORDS_A_PAGE):
-            for record in await self._read(partial(Reader.records, ref=n, numbers=numbers[at : at + RECORDS_A_PAGE])):
+            ask = partial(listing.records, ref=n, numbers=numbers[at : at + RECORDS_A_PAGE])
+            for record in await self._read(partial(Reader.ask, ask=ask)):
                 yield record
+
+    async def find(self, tenant: str, tag: str, entry: str) -> Noted | None:
+        return await self._read(lambda reader: reader.ask(partial(notes.find, tenant=tenant, tag_=tag, entry=entry)))
+
+    async def annotate(self, ref: Ref, entry: str, note: bytes) -> bool:
+        return bool(await self._write(Annotate(ref, key_of(entry), note)))
 
     async def erase(self, ref: Ref) -> bool:
         return bool(await self._write(Erase(ref)))

@@ -11,8 +11,8 @@ import msgspec
 
 from proxy.conversation.entry import Entry, Preamble
 from proxy.stores.contract import STICKY_MS, Appended, Conflict, Ref
-from proxy.stores.sqlite import index, merge
-from proxy.stores.sqlite.asks import Adding, Indexing, Keep
+from proxy.stores.sqlite import index, merge, notes
+from proxy.stores.sqlite.asks import Adding, Annotate, Indexing, Keep
 from proxy.stores.sqlite.rows import key_of
 
 ROWS_A_STEP = 128
@@ -62,6 +62,7 @@ class Transaction:
         self._entries: list[tuple[int, int, int | None, int, int, int, bytes, bytes, bytes, bytes]] = []
         self._digests: list[tuple[int, bytes, int]] = []
         self._replays: list[tuple[int, int, str, bool, int, bytes]] = []
+        self._notes: list[tuple[int, int, bytes]] = []
         self._over: list[tuple[int, str]] = []
 
     def _line(self, ref: Ref) -> Line | None:
@@ -69,7 +70,7 @@ class Transaction:
 
     def append(self, adding: Adding) -> Appended | Conflict:
         append, entry = adding.append, adding.entry
-        self.bytes += 12_000 + len(adding.row) + len(append.plan) + len(adding.replay or b"")
+        self.bytes += 12_000 + len(adding.row) + len(append.plan) + len(append.note) + len(adding.replay or b"")
         expires = None if append.ttl_s is None else self._now + append.ttl_s * 1000
         line = self._line(append.ref)
         if (
@@ -121,6 +122,8 @@ class Transaction:
                 append.plan,
             )
         )
+        if append.note:
+            self._notes.append((n, ref, append.note))
         if whole and branch is not None:
             self._digests.append((ref, entry.digest, n))
         if append.replay and adding.replay is not None:
@@ -147,6 +150,9 @@ class Transaction:
         if self._replays:
             run("INSERT INTO replays VALUES (?, ?, ?, ?, ?, ?)", self._replays)
             self._replays.clear()
+        if self._notes:
+            run("INSERT INTO notes VALUES (?, ?, ?)", self._notes)
+            self._notes.clear()
         if self._over:
             run("DELETE FROM replays WHERE n = ? AND key = ?", self._over)
             self._over.clear()
@@ -313,6 +319,11 @@ class Transaction:
         if line and line.head is not None and line.replay == key:
             self._over.append((line.head, key))
             self.learnt[ref] = msgspec.structs.replace(line, replay="")
+
+    def annotate(self, ask: Annotate) -> bool:
+        self.flush()
+        self.bytes += 8192 + len(ask.note)
+        return notes.annotate(self._db, self._now, ask.ref, ask.entry, ask.note)
 
     def erase(self, ref: Ref) -> bool:
         line = self._look(ref)

@@ -13,7 +13,7 @@ import msgspec
 from proxy.errors import StoreUnavailable
 from proxy.stores.contract import Ref
 from proxy.stores.sqlite import schema
-from proxy.stores.sqlite.asks import Adding, Delivered, Erase, Expire, Indexing, Keep, Ping, Write
+from proxy.stores.sqlite.asks import Adding, Annotate, Delivered, Erase, Expire, Indexing, Keep, Ping, Write
 from proxy.stores.sqlite.cache import Cache
 from proxy.stores.sqlite.link import Link
 from proxy.stores.sqlite.thread import Job
@@ -149,6 +149,8 @@ class Writer:
                 for ref, key in replays:
                     transaction.deliver(ref, key)
                 return None
+            case Annotate():
+                return transaction.annotate(ask)
             case Erase(ref):
                 return transaction.erase(ref)
             case Expire(limit):

@@ -1,13 +1,14 @@
 """What a read costs: counted in SQLite's own steps, so that a busy machine does not matter."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from proxy.conversation.entry import Anchor, Entry
 from proxy.stores.contract import Appended, Ref
-from proxy.stores.sqlite import SqliteStore
+from proxy.stores.sqlite import SqliteStore, listing
 from proxy.stores.sqlite.read import Read, Reader
 from proxy.stores.sqlite.thread import Worker
 from tests.stores.making import adding, entry
@@ -142,8 +143,9 @@ async def test_a_page_of_a_listing_costs_the_same_wherever_it_is(tmp_path: Path)
     refs = [Ref("t", "session", f"{n:04d}") for n in range(900)]
     await asyncio.gather(*[made.store.append(adding(ref, entry(None))) for ref in refs])
     for tenant in (None, "t"):
-        first = await made.cost(lambda r, tenant=tenant: r.refs(tenant, None, refs[100], 10))  # type: ignore[misc]
-        late = await made.cost(lambda r, tenant=tenant: r.refs(tenant, None, refs[700], 10))  # type: ignore[misc]
+        page = partial(listing.refs, tenant=tenant, name=None, most=10)
+        first = await made.cost(lambda r, page=page: r.ask(partial(page, after=refs[100])))  # type: ignore[misc]
+        late = await made.cost(lambda r, page=page: r.ask(partial(page, after=refs[700])))  # type: ignore[misc]
         assert 0 < late <= first * 1.05
         assert first < 900
     await made.store.close()
