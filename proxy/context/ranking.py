@@ -25,6 +25,8 @@ COMMON_FROM = 200
 """... in a conversation of at least so many messages."""
 NEIGHBOURS = ((1, 0.5), (2, 0.25), (3, 0.12))
 """(Distance, share of its score that a message lends to the one so far away, on both sides.)"""
+_SHARES = [share for _, share in NEIGHBOURS]
+_KERNEL = np.array([*reversed(_SHARES), 1.0, *_SHARES])
 NEAR = (0.75, 0.5)
 """What a word one and two messages away from the best one is worth for how sure the match is."""
 ENOUGH = 2 / 3
@@ -115,13 +117,8 @@ def by_keywords(found: Found, words: Sequence[Weighed], size: int) -> Ranked:
 
 def spread(scores: Scores) -> Scores:
     """Each message's score with what its neighbours lend it: an answer stands beside its question."""
-    total = scores.copy()
-    for distance, share in NEIGHBOURS:
-        if len(scores) > distance:
-            lent = scores * share
-            total[distance:] += lent[:-distance]
-            total[:-distance] += lent[distance:]
-    return total
+    reach = (len(_KERNEL) - 1) // 2
+    return np.convolve(scores, _KERNEL)[reach : reach + len(scores)] if len(scores) else scores
 
 
 def _sure(found: Found, words: Sequence[Weighed], best: int) -> float:
@@ -144,12 +141,14 @@ def _stands_out(scores: Scores, words: int) -> float:
     Any two long messages share some rare words by chance; of `n` scores that are spread by chance the best lies about
     sqrt(2 ln n) standard deviations above their mean. A short question needs no such proof: each of its words counts.
     """
+    share = min(max((words - SHORT_WORDS) / (LONG_WORDS - SHORT_WORDS), 0.0), 1.0)
     n = len(scores)
-    by_chance = math.sqrt(2 * math.log(n)) if n > 1 else 0.0
+    if share <= 0 or n < 2:
+        return 1.0
+    by_chance = math.sqrt(2 * math.log(n))
     certain = min(math.sqrt(n - 1), by_chance + STANDS_OUT)
     deviation = float(scores.std())
-    share = min(max((words - SHORT_WORDS) / (LONG_WORDS - SHORT_WORDS), 0.0), 1.0)
-    if certain <= by_chance or deviation <= 0 or share <= 0:
+    if certain <= by_chance or deviation <= 0:
         return 1.0
     above = (float(scores.max()) - float(scores.mean())) / deviation
     return 1.0 - share * (1.0 - min(max((above - by_chance) / (certain - by_chance), 0.0), 1.0))

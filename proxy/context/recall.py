@@ -104,10 +104,11 @@ def recall(
 
 
 def _candidates(settings: Recall, mean_words: float) -> int:
-    """How many messages to look at: half again as many as there will be room for, if they are of the usual length."""
+    """How many messages to look at: a quarter more than there will be room for, if they are of the usual
+    length."""
     most = min(settings.top_k * CANDIDATES, MAX_CANDIDATES)
     room = settings.max_tokens / (mean_words * TOKENS_A_WORD) if mean_words else most
-    return min(most, max(LEAST_CANDIDATES, int(room * 1.5)))
+    return min(most, max(LEAST_CANDIDATES, int(room * 1.25)))
 
 
 def _choose(

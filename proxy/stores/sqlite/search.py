@@ -21,6 +21,8 @@ Numbers = NDArray[np.uint64]
 _position = attrgetter("upto")
 _SHIFT = np.uint64(24)
 _HALF = np.uint64(32)
+_BITS = 16
+_LOW = np.uint64((1 << _BITS) - 1)
 
 _HELD = f"""
 WITH kept AS (
@@ -90,10 +92,15 @@ def postings(db: sqlite3.Connection, ref: int, parts: Parts, terms: Sequence[byt
         return Postings(messages, 0, (b"",) * len(terms))
     wanted = np.frombuffer(b"".join(terms), ">u8").astype(np.uint64)
     (held,) = db.execute(_HELD, (ref, f"[{','.join(map(str, (wanted >> _HALF).tolist()))}]")).fetchone()
-    pairs = np.frombuffer(held, "<u8")
-    all, numbers = np.ascontiguousarray(pairs[::2]), pairs[1::2]
+    pairs = np.frombuffer(held, "<u8").reshape(-1, 2)
+    names = np.frombuffer(b"".join(terms), "<u8")
+    # a bucket holds the terms of many others: one look at a few bits of each leaves little to compare
+    known = np.zeros(1 << _BITS, dtype=bool)
+    known[names & _LOW] = True
+    pairs = pairs[known[pairs[:, 0] & _LOW]]
+    held_terms, numbers = np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
     ranges, whole = _ranges(db, ref, dict(parts))
-    found = [numbers[all == term] for term in np.frombuffer(b"".join(terms), "<u8")]
+    found = [numbers[held_terms == term] for term in names]
     return Postings(messages, length, tuple(_placed(each, None if whole else ranges) for each in found))
 
 
