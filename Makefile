@@ -19,6 +19,7 @@ run: $(VENV)/.run
 	exec $(BIN)/remora serve --upstream $(UPSTREAM) $(ARGS)
 
 test: $(VENV)/.dev
+	@sh tests/support/servers.sh
 	$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.dev

@@ -12,12 +12,15 @@ from typing import NamedTuple
 from aiohttp import web
 
 from proxy.dialects import DIALECTS, generates
+from proxy.dialects.chat import CHAT
+from proxy.dialects.responses.api import RESPONSES
 from proxy.echo import start_echo
 from proxy.errors import SettingsError, traced
 from proxy.exchange.house import House
 from proxy.exchange.tenant import Tenants
 from proxy.observe.log import Log
 from proxy.policy import Policies, unsearchable
+from proxy.resources.responses import Responses
 from proxy.server.admin import Admin
 from proxy.server.handler import Handler
 from proxy.server.passthrough import Relay
@@ -57,7 +60,7 @@ async def serve(settings: Settings, policies: Policies) -> int:
     async with running(settings, policies) as here:
         say(
             f"remora listens on http://{_host(here.listen)} (admin http://{_host(here.admin)}), "
-            f"upstream {settings.upstream}, store {settings.store}, policies {', '.join(policies.names)}"
+            f"upstream {settings.upstream}, store {_without_user(settings.store)}, policies {', '.join(policies.names)}"
         )
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -109,6 +112,7 @@ async def running(settings: Settings, policies: Policies) -> AsyncIterator[Runni
             tenants=Tenants(settings.tenant, settings.api_keys, await store.secret()),
             dialects=DIALECTS,
             generates=generates,
+            responses=Responses(house, CHAT, RESPONSES) if settings.responses == "translate" else None,
             log=log,
             say=say,
             upstream_api_key=settings.upstream_api_key,
@@ -176,6 +180,13 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
 
 async def _awaited(task: "asyncio.Task[None]") -> None:
     await task
+
+
+def _without_user(url: str) -> str:
+    """A store's URL as it may be shown: what stands before the host may be a password."""
+    head, at, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{head}{at}{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}" if at else url
 
 
 def _host(address: tuple[str, int]) -> str:

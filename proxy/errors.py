@@ -9,8 +9,10 @@
     │   ├── UnknownTurn             unknown_turn
     │   ├── UnknownToolCall         unknown_tool_call
     │   ├── UnsupportedDialect      unsupported_dialect
+    │   ├── PreviousResponseNotFound    previous_response_not_found
     │   └── IdempotencyKeyReused    idempotency_key_reused
     ├── Unauthorized 401            invalid_api_key
+    ├── NotFound 404                not_found
     ├── SessionBusy 409             session_busy
     ├── SessionConflict 409         session_conflict
     ├── BodyTooLarge 413            body_too_large
@@ -81,6 +83,10 @@ class UnsupportedDialect(BadRequest):
     code = "unsupported_dialect"
 
 
+class PreviousResponseNotFound(BadRequest):
+    code = "previous_response_not_found"
+
+
 class IdempotencyKeyReused(BadRequest):
     code = "idempotency_key_reused"
 
@@ -89,6 +95,12 @@ class Unauthorized(ProxyError):
     status = 401
     code = "invalid_api_key"
     type = "authentication_error"
+
+
+class NotFound(ProxyError):
+    status = 404
+    code = "not_found"
+    type = "invalid_request_error"
 
 
 class SessionBusy(ProxyError):

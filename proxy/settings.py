@@ -28,6 +28,8 @@ class Settings(msgspec.Struct, frozen=True):
     """(name, key); the name is the tenant. Several keys may share a name, so that a key can be replaced."""
     tenant: str = "credential"
     """`credential`, `shared` or `header:NAME`."""
+    responses: str = "off"
+    """`translate`: the Responses API is served over Chat Completions; `off`: its requests pass through."""
     connect_timeout_s: float = 10.0
     first_byte_timeout_s: float = 600.0
     idle_timeout_s: float = 300.0
@@ -132,7 +134,7 @@ def address(text: str) -> tuple[str, int]:
 
 def _store(text: str) -> str:
     if not re.match(r"[a-z][a-z0-9+.-]*:", text):
-        raise ValueError(f"{text!r} is no store URL; write sqlite:///remora.db, sqlite:////data/remora.db or memory:")
+        raise ValueError("is no store URL; write sqlite:///remora.db, postgresql://…, redis://… or memory:")
     return text
 
 
@@ -169,6 +171,12 @@ def _tenant(text: str) -> str:
     raise ValueError(f"{text!r} is none of credential, shared and header:NAME")
 
 
+def _responses(text: str) -> str:
+    if text not in ("translate", "off"):
+        raise ValueError(f"{text!r} is neither translate nor off")
+    return text
+
+
 _SETTINGS: dict[str, tuple[str, Callable[[str], object]]] = {
     "REMORA_UPSTREAM": ("upstream", _upstream),
     "REMORA_LISTEN": ("listen", address),
@@ -178,6 +186,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], object]]] = {
     "REMORA_UPSTREAM_API_KEY": ("upstream_api_key", _secret),
     "REMORA_API_KEYS": ("api_keys", _keys),
     "REMORA_TENANT": ("tenant", _tenant),
+    "REMORA_RESPONSES": ("responses", _responses),
     "REMORA_CONNECT_TIMEOUT": ("connect_timeout_s", duration_s),
     "REMORA_FIRST_BYTE_TIMEOUT": ("first_byte_timeout_s", duration_s),
     "REMORA_IDLE_TIMEOUT": ("idle_timeout_s", duration_s),

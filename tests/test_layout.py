@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stores": {"conversation"},
     "upstream": {"framing"},
     "exchange": {"conversation", "framing", "context", "tokens", "policy", CONTRACTS},
-    "resources": {"conversation", "framing", "context", "tokens", "policy", CONTRACTS},
+    "resources": {"conversation", "framing", "context", "tokens", "policy", "exchange", CONTRACTS},
     "observe": {"exchange.record"},
     # which headers travel and how bodies are unpacked are pure rules that both sides of the house obey
     "server": {"exchange", "resources", "observe", "framing", "upstream.headers", CONTRACTS},
@@ -230,6 +230,14 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "proxy/stores/sqlite/listing.py": "tests/stores/sqlite/test_read.py",
     # the laws of every store say all that there is to say
     "proxy/stores/sqlite/notes.py": "tests/stores/laws/noting.py",
+    "proxy/stores/postgres/sql_read.py": "tests/stores/postgres/test_store.py",
+    "proxy/stores/postgres/sql_search.py": "tests/stores/postgres/test_store.py",
+    "proxy/stores/postgres/sql_tables.py": "tests/stores/postgres/test_store.py",
+    "proxy/stores/postgres/sql_write.py": "tests/stores/postgres/test_store.py",
+    # the API as its own SDK sees it
+    "proxy/dialects/responses/api.py": "tests/e2e/test_responses.py",
+    "proxy/resources/ids.py": "tests/e2e/test_responses.py",
+    "proxy/resources/responses.py": "tests/e2e/test_responses.py",
     "proxy/tables.py": "tests/test_policy.py",
     # how aiohttp is kept from adding and from using dead connections shows in what the client sends
     "proxy/upstream/connection.py": "tests/upstream/test_client.py",

@@ -63,8 +63,10 @@ def recall(
     texts: Texts,
     count: Callable[[str], int],
     now_ms: int,
+    without: tuple[int, int] = (0, 0),
 ) -> Generator[Needs, Answers, Recalled | None]:
-    """What of the messages at positions below `window_start` bears on `query`; None if nothing surely does.
+    """What of the messages at positions below `window_start` bears on `query`; None if nothing surely does. Those from
+    the first to before the second position of `without` are left out.
 
     Never longer than `settings.max_tokens` by `count`, nor more runs of neighbouring messages than `settings.top_k`.
     Quotes users, assistants and tools, never a system message. The same answers give the same text.
@@ -92,6 +94,7 @@ def recall(
             ranked = keywords if ranked is None else ranking.blend(keywords, ranked)
     if ranked is None or ranked.sure < settings.min_score:
         return None
+    ranked.scores[slice(*without)] = 0.0
     positions = ranking.best(ranked.scores, _candidates(settings, mean_words), FLOOR)
     if not positions:
         return None

@@ -78,12 +78,14 @@ class Fold(msgspec.Struct, frozen=True):
     """It reaches as far as it should; else another is due right after it."""
 
 
-def fold(chain: Chain, budget: Budget, known: Sequence[Summary] = ()) -> Generator[Read, Sequence[Entry], Fold | None]:
+def fold(
+    chain: Chain, budget: Budget, known: Sequence[Summary] = (), most: int | None = None
+) -> Generator[Read, Sequence[Entry], Fold | None]:
     """The next summary of the chain, None if none is due.
 
     `chain` ends with a finished turn's entry and reaches back to its anchor. `known`: all summaries of the ref, in the
     order in which they were kept; those of other branches are told apart here. What has left the window without a
-    summary comes first, in portions of about the window's size."""
+    summary comes first, in portions of at most `most` tokens (None: the window's limit)."""
     head = chain.head
     anchor = head.facts.anchor
     if anchor is None or anchor.key != budget.key:
@@ -97,7 +99,7 @@ def fold(chain: Chain, budget: Budget, known: Sequence[Summary] = ()) -> Generat
     if reached < start and (newer := (yield from _newest(known, reached, start))):
         base, reached = newer, newer.upto
     entries = yield from _between(chain, reached, target)
-    upto, entry, items = _portion(entries, reached, target, budget.max_tokens)
+    upto, entry, items = _portion(entries, reached, target, budget.max_tokens if most is None else most)
     return Fold(base, upto, entry, items, complete=upto == target)
 
 
@@ -142,10 +144,26 @@ def _portion(
             tokens += shape.tokens
     if most is not None and tokens > most and end:
         return first + end, ids[end - 1], tuple(items[:end])
-    return upto, ids[-1], tuple(items)
+    return upto, ids[-1], _lightened(items, tokens, most)
 
 
-def paired(anchor: Anchor, summary: Summary | None) -> Anchor:
-    """The anchor, with the summary that goes with it."""
-    name = summary.id if summary else ""
-    return anchor if anchor.summary == name else Anchor(anchor.key, anchor.start, anchor.resume, name)
+def _lightened(items: Sequence[tuple[Shape, bytes]], tokens: int, most: int | None) -> tuple[tuple[Shape, bytes], ...]:
+    """A turn that alone is too heavy: its opening and its last steps; what is left out is its middle."""
+    if most is None or tokens <= most:
+        return tuple(items)
+    opening = next((n for n, (shape, _) in enumerate(items) if shape.role == "assistant"), len(items))
+    left = most - sum(shape.tokens for shape, _ in items[:opening])
+    start = len(items)
+    step = 0
+    for n in range(len(items) - 1, opening - 1, -1):
+        step += items[n][0].tokens
+        if items[n][0].role == "assistant":
+            if step > left and start < len(items):
+                break
+            left, step, start = left - step, 0, n
+    return (*items[:opening], *items[start:])
+
+
+def paired(anchor: Anchor, summary: str) -> Anchor:
+    """The anchor, with the id of the summary that goes with it."""
+    return anchor if anchor.summary == summary else Anchor(anchor.key, anchor.start, anchor.resume, summary)

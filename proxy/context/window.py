@@ -114,24 +114,30 @@ def cut(
 
 def ahead(chain: Chain, budget: Budget, *, start: int, move: bool) -> Generator[Read, Sequence[Entry], int | None]:
     """Where the window should start after `chain`, so that one more turn of the usual size fits behind what it keeps
-    from `start` on: a turn's start behind `start`, or the position after the head. None if such a turn fits already.
-    `move`: name a position even then, the next turn's start."""
+    from `start` on: a turn's start behind `start`. None if such a turn fits already, or only the last turn is left. The
+    last turn is kept as long as it fits by itself; else the position after the head is named. `move`: name the next
+    turn's start even where all fits."""
     line = _Line(chain)
     if start < line.first:
         yield from line.back_to(start)
     tokens, turns, limit = line.tokens_from(start), line.turns_from(start), budget.max_tokens
     usual = tokens // turns if turns else 0
-    floor, number = 0, 1
+    floor, number, due = 0, 1, move
     if limit is not None and turns and tokens + usual > limit:
         floor = line.head.tokens_upto - max(0, min(int(limit * budget.trim_to), limit - usual))
-        move = True
+        due = True
     if budget.max_turns and turns + 1 > budget.max_turns:
         number = max(1, line.head.turn) - max(1, int(budget.max_turns * budget.trim_to)) + 1
-        move = True
-    if not move or start == line.head.upto:
+        due = True
+    if not due or start == line.head.upto:
         return None
     found = yield from _turn_start(line, floor, number, start + 1)
-    return line.head.upto if found is None else found
+    if found is not None:
+        return found
+    last = line.head.facts.turn_start
+    if limit is not None and line.tokens_from(max(last, start)) > limit:
+        return line.head.upto
+    return last if last > start else None
 
 
 def only_from(cut: Cut, first: int) -> Cut:

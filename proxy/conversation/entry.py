@@ -72,9 +72,9 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     """The reply's finish reason; for a failed entry the error's code."""
     asides: tuple[tuple[int, bytes], ...] = ()
     """(index in `shapes`, JSON object): what messages hold beyond their wire bytes. See `Message.aside`."""
-    excerpts: str = ""
-    """The text that recall merged into the user's message of the turn that is under way, so that all its steps show the
-    model the same; "" once the turn is over."""
+    recalled: bytes = b""
+    """What recall merged into the user's message of the turn that is under way, packed, so that all its steps show the
+    model the same; b"" once the turn is over."""
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -168,11 +168,11 @@ def grow(
     reported: int = 0,
     finish: str = "",
     at_ms: int = 0,
-    excerpts: str = "",
+    recalled: bytes = b"",
 ) -> Entry:
     """The entry that appends `messages` (at least one), weighing `tokens` each, to `parent`.
 
-    `key` is the tenant's, for the digest. `at_ms` 0 means now. `excerpts` are kept only if the turn goes on.
+    `key` is the tenant's, for the digest. `at_ms` 0 means now. `recalled` is kept only if the turn goes on.
     """
     before = parent.facts if parent else None
     shapes = tuple(map(shape, messages, tokens))
@@ -203,7 +203,7 @@ def grow(
         reported=reported,
         finish=finish,
         asides=tuple((i, m.aside) for i, m in enumerate(messages) if m.aside),
-        excerpts=excerpts if follow.open else "",
+        recalled=recalled if follow.open else b"",
     )
     return Entry(
         id=id,

@@ -124,3 +124,58 @@ class Dialect(Protocol):
 
     def error_event(self, error: ProxyError) -> bytes:
         """The bytes that tell of an error in the middle of a stream."""
+
+
+class Asked(Protocol):
+    """A request of another API, as one of the dialect that the upstream speaks."""
+
+    @property
+    def chat(self) -> bytes:
+        """The body of that request, without the instructions."""
+
+    @property
+    def instructions(self) -> bytes:
+        """A message that is shown first and not carried over, b"" for none."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def stream(self) -> bool: ...
+
+    @property
+    def store(self) -> bool:
+        """The client may ask for it again."""
+
+    @property
+    def items(self) -> tuple[bytes, ...]:
+        """The request's own input, JSON objects with ids."""
+
+
+class Transcoder(Protocol):
+    """Turns the upstream's stream into that of the other API."""
+
+    def begin(self) -> bytes: ...
+
+    def feed(self, data: bytes) -> bytes:
+        """Bytes of the one stream, cut anywhere -> of the other."""
+
+    def end(self, answer: dict[str, object]) -> bytes:
+        """Closes what is open; `answer` is the finished reply."""
+
+    def error(self, code: str, message: str) -> bytes:
+        """Tells of an error in the middle."""
+
+
+class Translation(Protocol):
+    """A stateful API over the upstream's stateless dialect. `id`: 48 hex digits that the reply is called by."""
+
+    def read(self, body: bytes, id: str) -> Asked:
+        """Raises InvalidBody with the member's name in `param`."""
+
+    def answer(self, asked: Asked, id: str, created_at: int, answer: Reply) -> dict[str, object]: ...
+
+    def transcoder(self, asked: Asked, id: str, created_at: int) -> Transcoder: ...
+
+    def whole(self, answer: dict[str, object]) -> bytes:
+        """The stream of a reply that is there already."""

@@ -16,14 +16,17 @@ from proxy.conversation.summary import Summary
 from proxy.dialects.contract import Call, Dialect
 from proxy.errors import InvalidHeader, UnknownToolCall, UnknownTurn
 from proxy.exchange.contract import Request
-from proxy.exchange.house import House
-from proxy.exchange.identify import FROM_HEADER, Identity
+from proxy.exchange.house import House, Learned
+from proxy.exchange.identify import FROM_HEADER, Identity, ref_of
 from proxy.exchange.lead import lead
-from proxy.exchange.recollect import recollect
+from proxy.exchange.overflow import Overflow, prompt
+from proxy.exchange.recollect import Place, recollect
 from proxy.exchange.reconcile import FindDigests, Lookup, Reading, Stored, reconcile
 from proxy.policy import Policy
 from proxy.stores.contract import Ref, Store
 from proxy.tokens import counter, limits, vocabulary
+
+_recalled = msgspec.msgpack.Decoder(Recalled).decode
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -58,8 +61,8 @@ class Prepared(msgspec.Struct, frozen=True):
     """Turns that were kept, at least."""
     estimated: int
     """Tokens that `body` is thought to hold."""
-    excerpts: str
-    """What recall merged into the turn's user message, "" for nothing."""
+    recalled: Recalled | None
+    """What stands in the turn's user message, from now or from its first step."""
 
     @property
     def context_header(self) -> str:
@@ -87,8 +90,8 @@ async def assemble(
     """Raises StoreUnavailable, UnknownTurn, UnknownToolCall."""
     tenant = request.tenant()
     store = house.store
-    ref = Ref(tenant.name, "session", who.session)
-    policy = who.policy
+    ref = ref_of(who, tenant.name)
+    policy, own_way = who.policy, who.own
     context_tokens = policy.upstream.context_tokens or limits.context_tokens(call.model)
     key = window.anchor_key(policy.key, policy.window, context_tokens)
     far = window.reach(policy.window, context_tokens)
@@ -96,7 +99,9 @@ async def assemble(
     at_head = await store.load(ref, key=key, reach=far)
     head = at_head.head.id if at_head else None
     copied: tuple[Message, ...] = ()
-    if who.from_turn is None:
+    if own_way is not None:
+        reading = Reading(whole=False, parent=(head or "") if own_way.parent is None else own_way.parent)
+    elif who.from_turn is None:
         reading = await _reconcile(dialect, tenant.digest_key, call, policy, store, ref, at_head)
     else:
         if policy.session.history != "delta" and any(message.role == "assistant" for message in call.messages):
@@ -122,12 +127,13 @@ async def assemble(
         + (preamble.tokens if preamble else 0)
         + (summary.tokens if summary else 0)
         + counter.overhead(call.overhead, call.model)
+        + (counter.overhead(own_way.lead, call.model) if own_way else 0)
     )
-    room = _room(call, policy, context_tokens, fixed, parent, house.learned.get(call.model), tighter)
+    room = _room(call, policy, context_tokens, fixed, parent, house.learned.get(tenant.name, call.model), tighter)
     continues = not new or new[0].role != "user"
     steps = window.cut(chain, room, continues=continues, start=summary.upto if summary else 0)
     here = await _answered(steps, store, ref, parent)
-    inherited = rolling.paired(here.anchor, summary)
+    inherited = rolling.paired(here.anchor, summary.id if summary else _named(parent))
     if not puts_back and reading.offset > here.anchor.start:
         here = window.only_from(here, reading.offset)
     own = Own(
@@ -137,20 +143,17 @@ async def assemble(
         pinned=reading.pinned,
     )
     recalled: Recalled | None = None
-    excerpts = ""
     if policy.recall and chain is not None and puts_back:
         asked = next((n for n in range(len(new) - 1, -1, -1) if new[n].role == "user"), None)
-        if asked is not None:
-            if here.anchor.start and store.searches:
-                before, recall, upstream = here.anchor.start, policy.recall, house.upstream
-                recalled = await recollect(
-                    dialect, request, call, recall, store, upstream, ref, chain.head, before, new[asked]
-                )
-            excerpts = recalled.text if recalled else ""
-        else:
-            excerpts = chain.head.facts.excerpts
-        if excerpts:
-            own = _with_excerpts(dialect, own, here, asked, excerpts)
+        if asked is None:
+            recalled = _recalled(packed) if (packed := chain.head.facts.recalled) else None
+        elif here.anchor.start and store.searches and tighter is None:
+            # a second try is made to fit what the first was refused for, so it recalls nothing
+            pinned = (reading.offset, reading.offset + reading.known) if reading.pinned else (0, 0)
+            place = Place(ref, chain.head, here.anchor.start, pinned)
+            recalled = await recollect(dialect, request, call, policy.recall, house.upstream, store, place, new[asked])
+        if recalled is not None:
+            own = _with_excerpts(dialect, own, here, asked, recalled.text)
     context = compose(chain, here, own, dialect.no_result)
     if new and context.repaired and not any(wire in context.messages for _, wire in own.new):
         raise UnknownToolCall(
@@ -180,13 +183,13 @@ async def assemble(
         recalled_tokens=extra,
         overflow=tighter.said if tighter else "",
     )
-    as_sent = context.unchanged and not (copied or summary or excerpts)
+    as_sent = context.unchanged and not (copied or summary or recalled or own_way)
     return Prepared(
-        entry=new_id(),
+        entry=own_way.entry if own_way else new_id(),
         call=call,
         ref=ref,
         policy=policy,
-        body=_body(dialect, call, policy, context, preamble, summary, as_sent=as_sent),
+        body=_body(dialect, call, who, context, preamble, summary, as_sent=as_sent),
         parent=parent,
         head=head,
         reading=reading,
@@ -199,7 +202,7 @@ async def assemble(
         room=room,
         turns=parent.turn - here.entries[0].turn + 1 if parent and here.entries else 0,
         estimated=fixed + here.tokens + extra,
-        excerpts=excerpts,
+        recalled=recalled,
     )
 
 
@@ -209,10 +212,10 @@ def _room(
     context_tokens: int | None,
     fixed: int,
     parent: Entry | None,
-    learned: int | None,
+    learned: Learned | None,
     tighter: Tighter | None,
 ) -> Budget:
-    """`fixed`: tokens of the request that are not history. `learned`: what the upstream is known to take in all."""
+    """`fixed`: tokens of the request that are not history. `learned`: what the upstream was found to hold."""
     prompt_tokens = limits.prompt_tokens(call.model, call.reserve, policy.upstream.context_tokens)
     to_come = policy.recall.max_tokens if policy.recall else 0
     room = window.budget(
@@ -226,10 +229,17 @@ def _room(
     if tighter is not None:
         return Budget(room.key, tighter.tokens, 1.0, room.max_turns)
     if learned is not None and policy.window is not None:
-        most = max(0, learned - fixed - to_come)
+        said = Overflow(learned.limit, learned.sent or None)
+        most = max(0, prompt(said, estimated=learned.estimated, reserve=call.reserve or 0) - fixed - to_come)
         if room.max_tokens is None or most < room.max_tokens:
             return Budget(room.key, most, room.trim_to, room.max_turns)
     return room
+
+
+def _named(parent: Entry | None) -> str:
+    """The summary that the anchor before came with: one turn under a policy that shows none shall not lose it."""
+    anchor = parent.facts.anchor if parent else None
+    return anchor.summary if anchor else ""
 
 
 def _with_excerpts(dialect: Dialect, own: Own, here: Cut, asked: int | None, excerpts: str) -> Own:
@@ -249,7 +259,7 @@ def _with_excerpts(dialect: Dialect, own: Own, here: Cut, asked: int | None, exc
 def _body(
     dialect: Dialect,
     call: Call,
-    policy: Policy,
+    who: Identity,
     context: Context,
     preamble: Preamble | None,
     summary: Summary | None,
@@ -257,11 +267,13 @@ def _body(
     as_sent: bool,
 ) -> bytes:
     """The client's own bytes where nothing was dropped, added or rewritten."""
-    quirks = policy.upstream
+    quirks = who.policy.upstream
     plain = not (quirks.alternate or quirks.one_system or quirks.developer != "developer")
     if as_sent and plain and (bool(call.preamble) or preamble is None):
         return call.members.body
-    before, first = lead(dialect, policy.summary, preamble, summary)
+    before, first = lead(dialect, who.policy.summary, preamble, summary)
+    if who.own and who.own.lead:
+        before = (who.own.lead, *before)
     return dialect.write(call, before, (*first, *context.messages), quirks)
 
 

@@ -18,6 +18,7 @@ PARALLEL_TRIES = 1000
 """How often a parallel exchange may find that the session has moved again before it gives up."""
 
 _json = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
 
 Sent = tuple[UpstreamReply, Marks, bytes]
 """The reply as the client gets it: its head, the headers beside it, the whole body."""
@@ -32,6 +33,7 @@ async def commit(
     state: str,
     tried: Attempt | None,
     sent: Sent | None,
+    note: bytes = b"",
 ) -> Entry:
     """Appends the request's new messages and the answer's as one entry; durable when it returns.
 
@@ -64,6 +66,7 @@ async def commit(
                 whole=prepared.reading.whole and prepared.reading.known > 0,
                 ttl_s=policy.ttl_s,
                 replay=replay,
+                note=note,
             )
         )
         if not isinstance(outcome, Conflict):
@@ -137,7 +140,7 @@ def _entry(
         estimated=prepared.estimated,
         reported=answer.prompt_tokens,
         finish=finish,
-        excerpts=prepared.excerpts,
+        recalled=_pack(prepared.recalled) if prepared.recalled else b"",
     )
 
 

@@ -101,13 +101,17 @@ class Conversation:
             self.request.upstream_headers["Accept-Encoding"] = "identity"
             reply = decoded(await ask(self.request, self.prepared.body, self.house, self.record))
             refusal = await self._refusal(reply)
-            if said := overflow(reply.status, refusal):
-                tighter = await self._tightened(said)
-                if tighter is not None:
-                    reply.close()
-                    self._take(tighter)
-                    reply = decoded(await ask(self.request, tighter.body, self.house, self.record))
-                    refusal = b""
+            if (said := overflow(reply.status, refusal)) and (tighter := await self._tightened(said)):
+                reply.close()
+                refused = self.prepared
+                self._take(tighter)
+                reply = decoded(await self._ask_again())
+                refusal = b""
+                if 200 <= reply.status < 300 and said.limit is not None:
+                    tenant, model = self.prepared.ref.tenant, self.prepared.call.model
+                    self.house.learned.put(
+                        tenant, model, limit=said.limit, sent=said.sent or 0, estimated=refused.estimated
+                    )
             if not 200 <= reply.status < 300:
                 await self._relay_refusal(reply, refusal)
                 return
@@ -130,39 +134,50 @@ class Conversation:
     async def _refusal(self, reply: UpstreamReply) -> bytes:
         """The beginning of a reply that may say that the context is too long, b"" of any other."""
         read = b""
-        if reply.status in STATUSES:
-            while len(read) <= READ_AT_MOST and (chunk := await reply.read()):
+        try:
+            while reply.status in STATUSES and len(read) <= READ_AT_MOST and (chunk := await reply.read()):
                 read += chunk
+        except UpstreamError as error:
+            error.retry = False
+            raise
         return read
+
+    async def _ask_again(self) -> UpstreamReply:
+        try:
+            return await ask(self.request, self.prepared.body, self.house, self.record)
+        except UpstreamError as error:
+            error.retry = False
+            raise
 
     async def _tightened(self, said: Overflow) -> Prepared | None:
         """The same request with a smaller window; None where there is none, or it holds nothing that could go."""
         plan, call = self.prepared.plan, self.prepared.call
         if self.who.policy.window is None or not plan.kept:
             return None
-        tokens, known = fitting(said, kept=plan.tokens, estimated=self.prepared.estimated, reserve=call.reserve or 0)
-        if known is not None:
-            self.house.learned.put(call.model, known)
+        tokens = fitting(said, kept=plan.tokens, estimated=self.prepared.estimated, reserve=call.reserve or 0)
         tighter = Tighter(tokens, said.words)
-        return await assemble(self.dialect, self.request, call, self.who, self.house, tighter)
+        made = await assemble(self.dialect, self.request, call, self.who, self.house, tighter)
+        return made if made.body != self.prepared.body else None
 
     def _reflect(self) -> None:
         """What is done after a reply, also one that was not to be recorded: it may be the first that recalls."""
-        prepared, plan = self.prepared, self.prepared.plan
-        policy = prepared.policy
+        prepared, plan, policy = self.prepared, self.prepared.plan, self.prepared.policy
         head = self.entry if self.who.record else prepared.parent
-        if head is not None and (policy.summary or policy.recall):
+        # what must not be recorded is not summarised either, and where nothing is put back, no summary is shown
+        summarises = self.entry is not None and policy.summary is not None and policy.session.history != "full"
+        if head is not None and (summarises or policy.recall):
             self.house.reflections.after(
                 Cause(
                     dialect=self.dialect,
                     way=Way.of(self.request),
                     model=prepared.call.model,
-                    aside=self.dialect.aside(prepared.call) if policy.summary else b"",
+                    aside=self.dialect.aside(prepared.call) if summarises else b"",
                     ref=prepared.ref,
                     policy=policy,
-                    preamble=prepared.preamble,
                     room=prepared.room,
-                    head=head,
+                    head=head.id,
+                    turn=max(head.turn, 1),
+                    open=bool(head.facts.open),
                     tokens=plan.tokens + head.tokens,
                     turns=prepared.turns + 1,
                     missing=plan.anchor.start > plan.summarised,
@@ -171,7 +186,7 @@ class Conversation:
 
     async def _relay_refusal(self, reply: UpstreamReply, read: bytes) -> None:
         """An error of the upstream goes to the client as it is; nothing is recorded. `read`: what was read of it."""
-        marks = (("X-Session-Id", self.who.session),)
+        marks = (("X-Session-Id", self.who.session),) if self.who.session else ()
         await self.client.start(reply.status, reply.reason, reply.headers, marks, sized=True)
         try:
             self.record.bytes_out += len(read)
@@ -315,7 +330,10 @@ class Conversation:
         if not self.who.record:
             return None
         try:
-            entry = await commit(self.dialect, self.request, self.house, self.prepared, answer, state, self.tried, sent)
+            note = self.who.own.note(answer) if self.who.own else b""
+            entry = await commit(
+                self.dialect, self.request, self.house, self.prepared, answer, state, self.tried, sent, note
+            )
         except SessionConflict as error:
             await self._keep_failed(answer, error.code)
             raise
@@ -343,7 +361,10 @@ class Conversation:
 
     def _marks(self, turn: int | None) -> Marks:
         """`turn`: the number of the turn that is recorded, None if none is."""
-        session, context = ("X-Session-Id", self.who.session), ("X-Session-Context", self.prepared.context_header)
+        context = ("X-Session-Context", self.prepared.context_header)
+        if not self.who.session:
+            return (context,)
+        session = ("X-Session-Id", self.who.session)
         if turn is None or not self.who.record:
             return session, context
         return session, ("X-Session-Turn", str(turn)), context

@@ -27,14 +27,20 @@ _answer = msgspec.json.Decoder(_Answer).decode
 _encode = msgspec.json.Encoder().encode
 
 
+class Refused(Exception):
+    """The model does not take these texts; one of them may be too long for it."""
+
+
 async def embed(upstream: Upstream, way: Way, model: str, texts: Sequence[str]) -> list[bytes]:
     """A vector for each text, as `proxy.context.vectors.packed` gives it.
 
-    Raises UpstreamError; UpstreamBroken too for an answer that holds no vectors."""
+    Raises UpstreamError, UpstreamBroken too for an answer that holds no vectors; Refused."""
     body = _encode({"model": model, "input": [text[:TEXT_CHARS] for text in texts], "encoding_format": "float"})
     path, mark, query = way.target.partition("?")
     target = path.rstrip("/").removesuffix("/chat/completions") + "/embeddings" + mark + query
     reply = await fetch(upstream, way, target, body, most=_MOST_BYTES)
+    if reply.status in (400, 413, 422):
+        raise Refused
     if not 200 <= reply.status < 300:
         raise UpstreamBroken(f"The upstream's embeddings endpoint answered {reply.status}; check recall.model.")
     try:

@@ -1,6 +1,9 @@
 """What every exchange works with: made once by `app`, and the same for all."""
 
+import time
 from collections.abc import Callable
+
+import msgspec
 
 from proxy.exchange.record import ExchangeRecord
 from proxy.exchange.reflect import Reflections
@@ -10,7 +13,9 @@ from proxy.policy import Policies
 from proxy.stores.contract import Store
 from proxy.upstream.contract import Upstream
 
-MODELS_AT_MOST = 256
+MODELS_AT_MOST = 1024
+MODEL_LENGTH = 256
+LEARNT_FOR_S = 3600.0
 
 
 class House:
@@ -35,22 +40,37 @@ class House:
         self.turnstile = Turnstile()
         self.retries = Retries(store)
         self.reflections = Reflections(store, upstream, observe, broke)
-        self.learned = Learned()
+        self.learned = Limits()
 
 
-class Learned:
-    """Prompts that the upstream has refused, by model: how many tokens it said that it takes, in the counter's units.
+class Learned(msgspec.Struct, frozen=True):
+    """What an upstream has said that a model holds."""
+
+    limit: int
+    """Tokens, in its own count, prompt and reply together ..."""
+    sent: int
+    """... when it was sent so many, which were thought to be `estimated`."""
+    estimated: int
+    until: float
+
+
+class Limits:
+    """What was learnt from refusals, for an hour. Each tenant's own: what one has caused does not touch another.
     Clients choose the names, so only the newest are kept."""
 
     __slots__ = ("_found",)
 
     def __init__(self) -> None:
-        self._found: dict[str, int] = {}
+        self._found: dict[tuple[str, str], Learned] = {}
 
-    def get(self, model: str) -> int | None:
-        return self._found.get(model)
+    def get(self, tenant: str, model: str) -> Learned | None:
+        found = self._found.get((tenant, model))
+        return found if found is not None and found.until > time.monotonic() else None
 
-    def put(self, model: str, tokens: int) -> None:
+    def put(self, tenant: str, model: str, *, limit: int, sent: int, estimated: int) -> None:
+        if len(model) > MODEL_LENGTH:
+            return
+        self._found.pop((tenant, model), None)
         if len(self._found) >= MODELS_AT_MOST:
             del self._found[next(iter(self._found))]
-        self._found[model] = tokens
+        self._found[tenant, model] = Learned(limit, sent, estimated, time.monotonic() + LEARNT_FOR_S)

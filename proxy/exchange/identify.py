@@ -1,14 +1,17 @@
 """Which session, policy and options a request names; which requests are side calls that leave no trace. Pure."""
 
+from collections.abc import Callable
 from urllib.parse import unquote
 
 import msgspec
 from multidict import CIMultiDictProxy
 
+from proxy.conversation.reply import Reply
 from proxy.dialects.contract import Call
 from proxy.errors import InvalidBody, InvalidHeader, InvalidSessionId
 from proxy.framing.members import Members
 from proxy.policy import Ignore, Policies, Policy
+from proxy.stores.contract import Ref
 
 POLICY_HEADER = "X-Session-Policy"
 RECORD_HEADER = "X-Session-Record"
@@ -19,15 +22,36 @@ OPTION_HEADERS = (POLICY_HEADER, RECORD_HEADER, FROM_HEADER)
 SESSION_ID_LENGTH = 256
 
 
+class Own(msgspec.Struct, frozen=True):
+    """How a request of another API takes part in a chain of entries."""
+
+    ref: Ref
+    parent: str | None
+    """The entry that it goes on from, "" for none; None: the head."""
+    entry: str
+    """The id of the entry to come, which the client will know."""
+    lead: bytes
+    """A message that is shown first, this once, and not recorded; b"" for none."""
+    note: Callable[[Reply], bytes]
+    """What is kept with the entry of this reply."""
+
+
 class Identity(msgspec.Struct, frozen=True):
     """What a request asks for beside its messages."""
 
     session: str
+    """"" where the client named none."""
     policy: Policy
     record: bool
     """False: use the committed history, wait for nobody, record nothing."""
-    from_turn: int | None
+    from_turn: int | None = None
     """Continue after this turn as a new branch; 0: from the beginning."""
+    own: "Own | None" = None
+    """For an exchange that the proxy frames itself; None: the request is what the client sent."""
+
+
+def ref_of(who: Identity, tenant: str) -> Ref:
+    return who.own.ref if who.own else Ref(tenant, "session", who.session)
 
 
 def split_target(target: str) -> tuple[str | None, str]:
@@ -72,7 +96,7 @@ def identify(
         if FROM_HEADER in headers:
             raise InvalidHeader(f"{FROM_HEADER} needs a session; send {policy.session.headers[0]} too.")
         return None
-    return Identity(session, policy, _record(headers), _from(headers))
+    return Identity(session, policy, recorded(headers), _from(headers))
 
 
 def _session(headers: CIMultiDictProxy[str], path_session: str | None, call: Call, policy: Policy) -> str | None:
@@ -86,6 +110,14 @@ def _session(headers: CIMultiDictProxy[str], path_session: str | None, call: Cal
         if name := _name(member(call.members, path)):
             return session_id(name)
     return None
+
+
+def session_of(headers: CIMultiDictProxy[str], path_session: str | None, policies: Policies) -> str | None:
+    """The session that a header or the path names, whichever policy the header is of. Raises InvalidSessionId."""
+    for name in policies.session_headers:
+        if (value := headers.get(name)) is not None:
+            return session_id(value)
+    return path_session
 
 
 def _name(found: object) -> str:
@@ -103,7 +135,8 @@ def named_by_member(body: bytes, policies: Policies) -> bool:
     return any(_name(member(members, path)) for path in policies.session_members)
 
 
-def _record(headers: CIMultiDictProxy[str]) -> bool:
+def recorded(headers: CIMultiDictProxy[str]) -> bool:
+    """`X-Session-Record`. Raises InvalidHeader."""
     value = headers.get(RECORD_HEADER, "yes").strip().lower()
     if value not in ("yes", "no"):
         raise InvalidHeader(f"{RECORD_HEADER} takes `yes` or `no`.")

@@ -9,13 +9,14 @@ from proxy.conversation.message import Message
 from proxy.conversation.words import Words
 from proxy.dialects.contract import Dialect
 from proxy.exchange.aside import Way
-from proxy.exchange.embeddings import TEXT_CHARS, embed
+from proxy.exchange.embeddings import TEXT_CHARS, Refused, embed
 from proxy.policy import Policy
 from proxy.stores.contract import Index, Ref, Store
 from proxy.upstream.contract import Upstream
 
 ENTRIES_AT_ONCE = 64
 TEXTS_A_CALL = 64
+SHORT_CHARS = 500
 INLINE_BYTES = 16_384
 """So much is split into words on the event loop; more is handed to a thread."""
 AROUND = 1
@@ -62,11 +63,25 @@ async def _vectors(upstream: Upstream, dialect: Dialect, way: Way, model: str, e
                 places.append((n, at))
     vectors: list[bytes] = []
     for start in range(0, len(texts), TEXTS_A_CALL):
-        vectors += await embed(upstream, way, model, texts[start : start + TEXTS_A_CALL])
+        vectors += await _embedded(upstream, way, model, texts[start : start + TEXTS_A_CALL])
     made = [[b""] * entry.count for entry in entries]
     for (n, at), vector in zip(places, vectors, strict=True):
         made[n][at] = vector
     return [Index(entry.id, model=model, vectors=tuple(each)) for entry, each in zip(entries, made, strict=True)]
+
+
+async def _embedded(upstream: Upstream, way: Way, model: str, texts: Sequence[str]) -> list[bytes]:
+    """A vector for each text; b"" for one that the model refuses by itself, also when it is much shorter."""
+    try:
+        return await embed(upstream, way, model, texts)
+    except Refused:
+        if len(texts) > 1:
+            half = len(texts) // 2
+            first = await _embedded(upstream, way, model, texts[:half])
+            return first + await _embedded(upstream, way, model, texts[half:])
+        if len(texts[0]) > SHORT_CHARS:
+            return await _embedded(upstream, way, model, [texts[0][: max(SHORT_CHARS, len(texts[0]) // 4)]])
+        return [b""]
 
 
 def _with_neighbours(messages: Sequence[Message], at: int) -> str:

@@ -7,13 +7,15 @@ as it is, so a provider that is missing here costs nothing but the second try.
 import re
 from typing import NamedTuple
 
+import orjson
+
 STATUSES = frozenset({400, 413, 422, 500})
 """Of replies that may say so: llama.cpp once did with a 500, TGI does with a 422."""
 READ_AT_MOST = 64 * 1024
 """Bytes of an error's body that are looked at; a longer one says something else."""
 
 _TOO_LONG = re.compile(
-    r"context_length_exceeded|exceed_context_size_error|string_above_max_length"
+    r"context_length_exceeded|exceed_context_size_error"
     r"|(?:maximum|max|available|configured|model'?s) (?:context|model|prompt|sequence) (?:length|size|window|limit)"
     r"|(?:context|prompt|input|sequence)(?: length| size| window| limit)?"
     r" (?:is |was |has been )?(?:exceed|too long|too large)"
@@ -24,10 +26,12 @@ _TOO_LONG = re.compile(
     r"|context length of only|total number of tokens in the prompt cannot exceed|reduce the length of the messages",
     re.IGNORECASE,
 )
-_OTHERWISE = re.compile(r"rate.?limit|per minute|\bTPM\b|quota", re.IGNORECASE)
-"""Too much at once is another matter: less history would not help for long."""
+_OTHERWISE = re.compile(r"rate.?limit|per minute|\bTPM\b|quota|number of (?!tokens)", re.IGNORECASE)
+"""Too much at once is another matter, and so are too many images: less history would not help."""
 
 _N = r"[\"'`*: ]*(?:of |is |to |only |about |a total of )*(\d[\d,_]{2,})"
+_SAID = ("message", "code", "type", "error_type", "detail", "msg", "error")
+_COUNTED = ("n_ctx", "n_prompt_tokens")
 _LIMIT = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -76,27 +80,46 @@ def overflow(status: int, body: bytes) -> Overflow | None:
     """None if the reply says anything else."""
     if status not in STATUSES or len(body) > READ_AT_MOST:
         return None
-    text = body.decode(errors="replace")
+    text = _words(body)
     if not _TOO_LONG.search(text) or _OTHERWISE.search(text):
         return None
     return Overflow(_first(_LIMIT, text), _first(_SENT, text))
 
 
-def fitting(said: Overflow, *, kept: int, estimated: int, reserve: int) -> tuple[int, int | None]:
-    """(tokens of history to send instead, tokens that this model is now known to take as a prompt: None if it was not
-    said), both in the counter's own units. `kept`: of history in the context that was refused, `estimated`: of all of
-    it, `reserve`: that the request keeps for the reply, in the upstream's."""
+def fitting(said: Overflow, *, kept: int, estimated: int, reserve: int) -> int:
+    """Tokens of history to send instead, in the counter's own units. `kept`: of history in the context that was
+    refused, `estimated`: of all of it, `reserve`: that the request keeps for the reply, in the upstream's."""
     if said.limit is None:
-        return kept // 2, None
+        return kept // 2
+    room = prompt(said, estimated=estimated, reserve=reserve) - (estimated - kept)
+    # where it should have fitted by this count, the count is wrong
+    return kept // 2 if room >= kept else max(0, room)
+
+
+def prompt(said: Overflow, *, estimated: int, reserve: int) -> int:
+    """Tokens of a prompt that the upstream takes beside `reserve` for the reply, in the counter's own units."""
+    limit = said.limit or 0
     ratio = min(max(said.sent / estimated, 0.2), 5.0) if said.sent and estimated else 1.0
-    reserve = reserve if reserve < said.limit else 0
     # a little less, because what a message weighs beside its text is known to nobody
-    prompt = int((said.limit - reserve) / ratio * 0.98)
-    room = prompt - (estimated - kept)
-    if room >= kept:
-        # by this count it should have fitted: the count is wrong
-        return kept // 2, None
-    return max(0, room), prompt
+    return int((limit - (reserve if reserve < limit else 0)) / ratio * 0.98)
+
+
+def _words(body: bytes) -> str:
+    """What the error itself says: some servers repeat the request beside it, whose words are the client's."""
+    try:
+        tree: object = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body.decode(errors="replace")
+    said: list[str] = []
+    for part in (tree, tree.get("error") if isinstance(tree, dict) else None):
+        if isinstance(part, dict):
+            said += [part[name] for name in _SAID if isinstance(part.get(name), str)]
+            said += [f'"{name}":{part[name]}' for name in _COUNTED if isinstance(part.get(name), int)]
+    details = tree.get("detail") if isinstance(tree, dict) else None
+    for each in details if isinstance(details, list) else ():
+        if isinstance(each, dict) and isinstance(each.get("msg"), str):
+            said.append(each["msg"])
+    return "\n".join(said)
 
 
 def _first(patterns: "tuple[re.Pattern[str], ...]", text: str) -> int | None:

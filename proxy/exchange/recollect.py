@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from proxy.context.contract import Embed, Embedded, Found, Pick, Recall, Recalled, Search
 from proxy.context.recall import Answers, Needs, recall
@@ -13,10 +14,21 @@ from proxy.dialects.contract import Call, Dialect
 from proxy.errors import UpstreamError
 from proxy.exchange.aside import Way
 from proxy.exchange.contract import Request
-from proxy.exchange.embeddings import embed
+from proxy.exchange.embeddings import Refused, embed
 from proxy.stores.contract import Ref, Store
 from proxy.tokens import counter
 from proxy.upstream.contract import Upstream
+
+
+class Place(NamedTuple):
+    """What is searched."""
+
+    ref: Ref
+    head: Entry
+    before: int
+    """The positions before this one ..."""
+    without: tuple[int, int]
+    """... but for those from here to there, which the context holds anyway."""
 
 
 async def recollect(
@@ -24,19 +36,19 @@ async def recollect(
     request: Request,
     call: Call,
     settings: Recall,
-    store: Store,
     upstream: Upstream,
-    ref: Ref,
-    head: Entry,
-    window_start: int,
+    store: Store,
+    place: Place,
     asked: Message,
 ) -> Recalled | None:
-    """What bears on the message `asked` of the turns before `window_start`. Raises StoreUnavailable; an upstream that
-    makes no vector in time costs the vectors, not the turn."""
+    """What bears on the message `asked`. Raises StoreUnavailable; an upstream that makes no vector in time costs the
+    vectors, not the turn."""
+    ref, head = place.ref, place.head
     steps = recall(
         asked.text,
         settings,
-        window_start=window_start,
+        window_start=place.before,
+        without=place.without,
         texts=lambda wire: [(message.role, message.text) for message in dialect.messages(wire)],
         count=lambda text: counter.count_text(text, call.model),
         now_ms=time.time_ns() // 1_000_000,
@@ -73,7 +85,7 @@ async def _embedded(
     try:
         async with asyncio.timeout(settings.timeout_ms / 1000):
             (vector,) = await embed(upstream, Way.of(request), settings.model, [need.text])
-    except (TimeoutError, UpstreamError):
+    except (TimeoutError, UpstreamError, Refused):
         return None
     if len(vector) * (len(kept.positions) // 4) != len(kept.matrix):
         # the model behind the name has changed

@@ -16,7 +16,8 @@ class ExchangeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     """Without the query, which may hold keys."""
     status: int = 0
     kind: str
-    """`pass`, `session`, `side` (a side call of a session, relayed stateless), `summary` (a call of the proxy's)."""
+    """`pass`, `session`, `side` (a side call of a session, relayed stateless), `summary` (a call of the proxy's),
+    `resource` (something stored was asked for)."""
     session: str = ""
     tenant: str = ""
     policy: str = ""

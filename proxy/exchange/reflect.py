@@ -16,11 +16,12 @@ from proxy.conversation.entry import Entry, Preamble, new_id
 from proxy.conversation.message import Message
 from proxy.conversation.summary import Summary
 from proxy.dialects.contract import Dialect
-from proxy.errors import ProxyError, StoreUnavailable
+from proxy.errors import ProxyError
 from proxy.exchange.aside import Way, fetch
 from proxy.exchange.errands import Errands, Failed
 from proxy.exchange.index import index
 from proxy.exchange.lead import lead
+from proxy.exchange.overflow import overflow
 from proxy.exchange.record import LOGGED_CHARS, ExchangeRecord
 from proxy.policy import Policy
 from proxy.stores.contract import Ref, Store
@@ -30,6 +31,8 @@ from proxy.upstream.contract import Upstream
 
 PORTIONS_AT_MOST = 200
 """Calls in a row for one errand, where a long history has no summary yet."""
+LEAST_PORTION = 64
+"""Tokens below which a portion is not halved any more."""
 REPLY_AT_MOST = 4 * 1024 * 1024
 _CUT = frozenset({"length", "model_length", "max_tokens", "content_filter"})
 
@@ -42,19 +45,26 @@ class Cause(msgspec.Struct, frozen=True):
     model: str
     """Of the request."""
     aside: bytes
-    """See `Dialect.aside`."""
+    """See `Dialect.aside`; b"" where no summary shall be made."""
     ref: Ref
     policy: Policy
-    preamble: Preamble | None
     room: Budget
-    head: Entry
-    """The entry that was recorded."""
+    head: str
+    """The id of the entry that was recorded."""
+    turn: int
+    """Its number."""
+    open: bool
+    """The turn goes on: calls wait for their results."""
     tokens: int
     """Of the kept history, it included ..."""
     turns: int
     """... which are so many turns at least."""
     missing: bool
     """Turns left the window that are in no summary."""
+
+
+class _TooLong(Exception):
+    """The model cannot take so much at once."""
 
 
 class Reflections:
@@ -78,7 +88,7 @@ class Reflections:
         """A reply was recorded. Returns at once."""
         if cause.policy.recall is not None and self._store.searches:
             self._indexes.begin(cause.ref, cause)
-        if cause.policy.summary is not None and _worth_a_look(cause):
+        if cause.aside and _worth_a_look(cause):
             self._summaries.begin(cause.ref, cause)
 
     async def idle(self) -> None:
@@ -92,42 +102,50 @@ class Reflections:
 
     async def _index(self, cause: Cause) -> None:
         try:
-            await index(self._store, self._upstream, cause.dialect, cause.way, cause.policy, cause.ref, cause.head.id)
+            await index(self._store, self._upstream, cause.dialect, cause.way, cause.policy, cause.ref, cause.head)
         except ProxyError as error:
             raise Failed from error
 
     async def _summarise(self, cause: Cause) -> None:
+        most: int | None = None
         try:
             for _ in range(PORTIONS_AT_MOST):
-                fold = await self._fold(cause)
+                fold, preamble = await self._fold(cause, most)
                 if fold is None:
                     return
-                summary = await self._written(cause, fold)
+                try:
+                    summary = await self._written(cause, fold, preamble)
+                except _TooLong:
+                    weight = sum(shape.tokens for shape, _ in fold.items)
+                    if weight <= LEAST_PORTION:
+                        raise Failed from None
+                    most = weight // 2
+                    continue
                 if not await self._store.keep_summary(cause.ref, summary) or fold.complete:
                     return
-        except StoreUnavailable as error:
+        except ProxyError as error:
             raise Failed from error
 
-    async def _fold(self, cause: Cause) -> rolling.Fold | None:
-        chain = await self._store.load(cause.ref, key=cause.room.key, reach=0, entry=cause.head.id)
+    async def _fold(self, cause: Cause, most: int | None) -> tuple[rolling.Fold | None, Preamble | None]:
+        chain = await self._store.load(cause.ref, key=cause.room.key, reach=0, entry=cause.head)
         if chain is None:
-            return None
+            return None, None
         known = await self._store.summaries(cause.ref)
-        steps: Generator[Read, Sequence[Entry], rolling.Fold | None] = rolling.fold(chain, cause.room, known)
+        steps: Generator[Read, Sequence[Entry], rolling.Fold | None] = rolling.fold(chain, cause.room, known, most)
         try:
             need = next(steps)
             while True:
-                need = steps.send(await self._store.read(cause.ref, cause.head.id, need.first, need.upto))
+                need = steps.send(await self._store.read(cause.ref, cause.head, need.first, need.upto))
         except StopIteration as stop:
             fold: rolling.Fold | None = stop.value
-            return fold
+            return fold, chain.preamble
 
-    async def _written(self, cause: Cause, fold: rolling.Fold) -> Summary:
-        """Asks the model. Raises Failed for anything that is no summary."""
+    async def _written(self, cause: Cause, fold: rolling.Fold, before: Preamble | None) -> Summary:
+        """Asks the model. Raises Failed for anything that is no summary, _TooLong if it cannot take so much."""
         settings = cause.policy.summary
         assert settings is not None
         dialect, policy = cause.dialect, cause.policy
-        preamble, first = lead(dialect, settings, cause.preamble, fold.base)
+        preamble, first = lead(dialect, settings, before, fold.base)
         said = turn.repair(fold.items, dialect.no_result)
         question = dialect.said("user", rolling.prompt(settings.prompt, settings.max_tokens))
         body = dialect.ask(cause.aside, preamble, (*first, *said, question), policy.upstream, settings.model)
@@ -140,7 +158,7 @@ class Reflections:
             session=cause.ref.name,
             policy=policy.name,
             model=model[:LOGGED_CHARS],
-            turn=max(cause.head.turn, 1),
+            turn=cause.turn,
         )
         began = time.monotonic()
         try:
@@ -182,6 +200,9 @@ class Reflections:
         except ProxyError as error:
             record.error = error.code
             raise Failed from error
+        if overflow(reply.status, reply.body):
+            record.error = "summary_request_too_long"
+            raise _TooLong
         reader = cause.dialect.reader(cause.dialect.read(body), stream=reply.stream)
         reader.feed(reply.body)
         reader.end()
@@ -201,7 +222,7 @@ class Reflections:
 
 def _worth_a_look(cause: Cause) -> bool:
     """Cheap, and asked after every reply; what it lets through, `fold` decides. Never in the middle of a turn."""
-    if cause.head.facts.open:
+    if cause.open:
         return False
     limit, most = cause.room.max_tokens, cause.room.max_turns
     full = limit is not None and cause.tokens + cause.tokens // max(1, cause.turns) > limit

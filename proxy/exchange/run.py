@@ -12,7 +12,7 @@ from proxy.exchange.assemble import assemble
 from proxy.exchange.contract import NO_HEADERS, Client, Marks, Request
 from proxy.exchange.converse import Conversation, ask, ms
 from proxy.exchange.house import House
-from proxy.exchange.identify import Identity, identify, ignored
+from proxy.exchange.identify import Identity, identify, ignored, ref_of
 from proxy.exchange.record import LOGGED_CHARS, ExchangeRecord
 from proxy.exchange.retry import Attempt, Claim, attempt
 from proxy.exchange.turnstile import Reason, Visit
@@ -26,8 +26,28 @@ async def run(dialect: Dialect, request: Request, house: House, client: Client, 
     off. Runs in a task of its own, so that a client that hangs up does not end it.
     """
     call = dialect.read(request.body)
+    await run_as(
+        dialect,
+        request,
+        call,
+        identify(request.headers, request.path_session, call, house.policies),
+        house,
+        client,
+        record,
+    )
+
+
+async def run_as(
+    dialect: Dialect,
+    request: Request,
+    call: Call,
+    who: Identity | None,
+    house: House,
+    client: Client,
+    record: ExchangeRecord,
+) -> None:
+    """As `run`, for a request that is read already and whose place is known."""
     record.model, record.stream = call.model[:LOGGED_CHARS], call.stream
-    who = identify(request.headers, request.path_session, call, house.policies)
     visit = house.turnstile.begin()
     try:
         client.on_gone(lambda: house.turnstile.client_left(visit))
@@ -63,10 +83,11 @@ async def _stateful(
     visit: Visit,
 ) -> None:
     tenant = request.tenant()
-    ref = Ref(tenant.name, "session", who.session)
+    ref = ref_of(who, tenant.name)
     record.kind, record.session, record.policy = "session", who.session, who.policy.name
     record.tenant = tenant.shown
-    tried = attempt(request.headers, request.body) if who.record else None
+    # a recorded reply is kept in the client's own form only where the client speaks this dialect
+    tried = attempt(request.headers, request.body) if who.record and who.own is None else None
     claim: Claim | None = None
     try:
         if tried is not None:

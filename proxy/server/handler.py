@@ -1,9 +1,11 @@
 """web.Request -> pass-through, or exchange.run -> web.StreamResponse."""
 
 import asyncio
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -18,12 +20,35 @@ from proxy.exchange.run import run
 from proxy.exchange.tenant import Tenants
 from proxy.framing.inflate import ENCODINGS, Inflate, TooMuch
 from proxy.observe.log import Log
+from proxy.resources.responses import Responses
 from proxy.server.client import HttpClient
 from proxy.server.passthrough import Relay
 from proxy.upstream.headers import credential, key_of, to_upstream, with_upstream_key
 
 CLOSE_S = 5.0
 """What an interrupted exchange gets to keep what it has read."""
+
+
+Go = Callable[[Request, HttpClient, ExchangeRecord], Awaitable[None]]
+"""Answers a request in the form of its API."""
+
+_RESPONSES = re.compile(r".*/responses(?:/(?P<id>[^/]+)(?P<items>/input_items)?)?").fullmatch
+
+
+def response_path(method: str, path: str) -> tuple[str, str] | None:
+    """(`create`, `retrieve`, `delete` or `input_items`, the response's id) that this method and path ask of the
+    Responses API; None for anything else."""
+    found = _RESPONSES(path.rstrip("/"))
+    if found is None:
+        return None
+    id = found["id"]
+    if method == "POST" and id is None:
+        return "create", ""
+    if method == "GET" and id is not None:
+        return ("input_items" if found["items"] else "retrieve"), unquote(id)
+    if method == "DELETE" and id is not None and not found["items"]:
+        return "delete", unquote(id)
+    return None
 
 
 class Body(NamedTuple):
@@ -46,6 +71,7 @@ class Handler:
         tenants: Tenants,
         dialects: Sequence[Dialect],
         generates: Callable[[str, str], bool],
+        responses: Responses | None,
         log: Log,
         say: Callable[[str], None],
         upstream_api_key: str,
@@ -57,6 +83,7 @@ class Handler:
         self._tenants = tenants
         self._dialects = dialects
         self._generates = generates
+        self._responses = responses
         self._log = log
         self._say = say
         self._upstream_api_key = upstream_api_key
@@ -95,7 +122,9 @@ class Handler:
         named = session is not None or any(name in request.headers for name in policies.session_headers)
         if spoken is not None and (named or FROM_HEADER in request.headers):
             body = await self._body(request)
-            return await self._exchange(spoken, request, target, session, key, body, record)
+            return await self._exchange(self._chat(spoken), spoken, request, target, session, key, body, record)
+        if self._responses is not None and (asked := response_path(request.method, path)) is not None:
+            return await self._stored(*asked, request, target, session, key, record)
         if named and self._generates(request.method, path):
             raise UnsupportedDialect(
                 "Sessions are spoken on Chat Completions (…/chat/completions); "
@@ -105,7 +134,7 @@ class Handler:
         if spoken is not None and policies.session_members:
             peeked = await self._peek(request, first)
             if peeked is not None and named_by_member(peeked.decoded, policies):
-                return await self._exchange(spoken, request, target, session, key, peeked, record)
+                return await self._exchange(self._chat(spoken), spoken, request, target, session, key, peeked, record)
         headers = self._upstream_headers(request)
         return await self._relay.relay(request, target=target, headers=headers, record=record, first=first)
 
@@ -141,8 +170,38 @@ class Handler:
             with_upstream_key(headers, self._upstream_api_key)
         return headers
 
+    def _chat(self, dialect: Dialect) -> Go:
+        return lambda asked, client, record: run(dialect, asked, self._house, client, record)
+
+    async def _stored(
+        self,
+        what: str,
+        id: str,
+        request: web.Request,
+        target: str,
+        session: str | None,
+        key: str | None,
+        record: ExchangeRecord,
+    ) -> web.StreamResponse:
+        """Of the Responses API: a new response, or what is kept of one."""
+        responses, dialect = self._responses, self._dialects[0]
+        assert responses is not None
+        if what == "create":
+            body = await self._body(request)
+            return await self._exchange(responses.create, dialect, request, target, session, key, body, record)
+        tenant = self._tenants.of(key, request.headers).name
+        record.kind, record.status = "resource", 200
+        if what == "retrieve":
+            answer = await responses.retrieve(tenant, id)
+        elif what == "delete":
+            answer = await responses.delete(tenant, id)
+        else:
+            answer = await responses.input_items(tenant, id, request.query)
+        return web.Response(body=answer, content_type="application/json")
+
     async def _exchange(
         self,
+        go: Go,
         dialect: Dialect,
         request: web.Request,
         target: str,
@@ -168,7 +227,7 @@ class Handler:
             tenant=lambda: self._tenants.of(key, request.headers),
         )
         client = HttpClient(request, self._write_timeout_s)
-        task = asyncio.create_task(self._run(dialect, asked, client, record))
+        task = asyncio.create_task(self._run(go, dialect, asked, client, record))
         self._exchanges.add(task)
         task.add_done_callback(self._exchanges.discard)
         try:
@@ -179,11 +238,11 @@ class Handler:
         assert client.response is not None
         return client.response
 
-    async def _run(self, dialect: Dialect, asked: Request, client: HttpClient, record: ExchangeRecord) -> None:
+    async def _run(self, go: Go, dialect: Dialect, asked: Request, client: HttpClient, record: ExchangeRecord) -> None:
         """Never raises: an error that the proxy itself makes is answered, a bug as well."""
         began = time.monotonic()
         try:
-            await run(dialect, asked, self._house, client, record)
+            await go(asked, client, record)
         except ProxyError as error:
             record.status, record.error = error.status, error.code
             await self._answer(dialect, client, error)

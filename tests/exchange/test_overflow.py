@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.exchange.overflow import Overflow, fitting, overflow
+from proxy.exchange.overflow import Overflow, fitting, overflow, prompt
 
 LINES = [json.loads(line) for line in (Path(__file__).parent / "overflow.jsonl").read_text().splitlines()]
 """Replies in each provider's words; without `limit`, replies that say something else."""
@@ -45,21 +45,29 @@ def test_any_bytes_may_come(body: bytes, status: int) -> None:
 def test_what_is_sent_instead_is_always_less(
     limit: int | None, sent: int | None, kept: int, rest: int, reserve: int
 ) -> None:
-    tokens, known = fitting(Overflow(limit, sent), kept=kept, estimated=kept + rest, reserve=reserve)
+    tokens = fitting(Overflow(limit, sent), kept=kept, estimated=kept + rest, reserve=reserve)
     assert 0 <= tokens < kept
-    assert known is None or limit is not None
 
 
 def test_it_fits_what_the_upstream_holds_by_the_upstreams_own_count() -> None:
-    tokens, known = fitting(Overflow(1000, 2000), kept=900, estimated=1000, reserve=100)
     # of two of the upstream's tokens for one of ours: 900 / 2, less a little, less the 100 that are no history
-    assert tokens == 441 - 100
-    assert known == 441
+    assert fitting(Overflow(1000, 2000), kept=900, estimated=1000, reserve=100) == 441 - 100
+    assert prompt(Overflow(1000, 2000), estimated=1000, reserve=100) == 441
+
+
+def test_what_a_server_repeats_of_the_request_is_not_what_it_says() -> None:
+    words = "This model's maximum context length is 100 tokens."
+    body: dict[str, Any] = {
+        "detail": [{"type": "value_error", "msg": "wrong", "input": {"messages": [{"content": words}]}}]
+    }
+    assert overflow(422, json.dumps(body).encode()) is None
+    body["detail"][0]["msg"] = words
+    assert overflow(422, json.dumps(body).encode()) == (100, None)
 
 
 def test_without_figures_half_is_sent() -> None:
-    assert fitting(Overflow(None, None), kept=101, estimated=200, reserve=0) == (50, None)
+    assert fitting(Overflow(None, None), kept=101, estimated=200, reserve=0) == 50
 
 
 def test_a_count_that_was_wrong_halves_too() -> None:
-    assert fitting(Overflow(8000, None), kept=1000, estimated=1200, reserve=0) == (500, None)
+    assert fitting(Overflow(8000, None), kept=1000, estimated=1200, reserve=0) == 500

@@ -85,7 +85,7 @@ class _Lane:
 
         self._prompts.know(exchange)
         own = Own(tuple((shape(message, tokens), message.wire) for message, tokens in exchange.new))
-        excerpts = ""
+        excerpts = b""
         if policy.recall and chain is not None:
             excerpts, own = self._recalled(exchange, chain, here, own, now_s)
         context = compose(chain, here, own, exchange.dialect.no_result)
@@ -106,9 +106,9 @@ class _Lane:
             dialect=exchange.dialect.name,
             model=model,
             preamble=preamble.id if preamble else b"",
-            anchor=rolling.paired(here.anchor, summary),
+            anchor=rolling.paired(here.anchor, summary.id if summary else ""),
             at_ms=1 + int(now_s * 1000),
-            excerpts=excerpts,
+            recalled=excerpts,
         )
         self._branches.add(entry)
         self._prompts.recorded(entry)
@@ -142,29 +142,29 @@ class _Lane:
             ratio=1.0,
         )
 
-    def _recalled(self, exchange: Exchange, chain: Chain, here: Cut, own: Own, now_s: float) -> tuple[str, Own]:
-        """The excerpts of the turn, and `own` with them in its user message."""
+    def _recalled(self, exchange: Exchange, chain: Chain, here: Cut, own: Own, now_s: float) -> tuple[bytes, Own]:
+        """The text of the turn's excerpts, and `own` with them in its user message."""
         settings = self._policy.recall
         assert settings is not None
         roles = [each.message.role for each in exchange.new]
         if "user" not in roles:
-            return chain.head.facts.excerpts, self._repeated(exchange, chain, here, own)
+            return chain.head.facts.recalled, self._repeated(exchange, chain, here, own)
         asked = len(roles) - 1 - roles[::-1].index("user")
         message, tokens = exchange.new[asked]
         found = None
         if here.anchor.start:
             found = self._memory.recall(exchange.new[asked], settings, exchange, here.anchor.start, int(now_s * 1000))
         if found is None:
-            return "", own
+            return b"", own
         self._account.recalled += len({excerpt.turn for excerpt in found.excerpts})
         wire = exchange.dialect.amended(message.wire, found.text, before=True)
-        self._prompts.weighs(wire, tokens + found.tokens)
+        self._prompts.weighs(wire, tokens + counter.count_text(found.text, exchange.model))
         new = (*own.new[:asked], (own.new[asked][0], wire), *own.new[asked + 1 :])
-        return found.text, msgspec.structs.replace(own, new=new)
+        return found.text.encode(), msgspec.structs.replace(own, new=new)
 
     def _repeated(self, exchange: Exchange, chain: Chain, here: Cut, own: Own) -> Own:
         """`own` with the excerpts of the turn that is under way, which all its steps show."""
-        text = chain.head.facts.excerpts
+        text = chain.head.facts.recalled.decode()
         if not text:
             return own
         for entry in (*reversed(here.entries), *reversed(here.opening)):

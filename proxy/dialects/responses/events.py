@@ -1,0 +1,267 @@
+"""Chat events -> the events of a Responses stream.
+
+One item comes after the other: a call that grows beside another one is held until that one is whole, and what is said
+after calls have begun is held until they end. Reasoning that comes after text makes an item of its own. So the output
+can be in another order than that of the reply in one piece: `settled` gives the Response object as it was streamed.
+"""
+
+import json
+from collections.abc import Iterator
+
+import orjson
+
+from proxy.conversation.reply import Calls, Pieces, joined
+from proxy.dialects.responses.reply import (
+    argument_text,
+    blank,
+    call_item,
+    error_of,
+    item_id,
+    message_item,
+    output_text,
+    reasoning_item,
+    said,
+)
+from proxy.dialects.responses.request import Asked
+from proxy.dialects.responses.writer import Writer
+from proxy.framing import sse
+
+_ENDS = {"completed": "response.completed", "incomplete": "response.incomplete", "cancelled": "response.incomplete"}
+"""Status -> the last event; of any other it is `response.failed`."""
+_LEGACY = "function_call"
+_TEXT_ONLY = frozenset({"content", "role"})
+
+
+class Transcoder:
+    """Takes a chat stream in any pieces. Call `begin`, then `feed` any number of times, then `end` or `error`."""
+
+    def __init__(self, asked: Asked, id: str, created_at: int) -> None:
+        self._asked, self._id, self._created_at = asked, id, created_at
+        self._out = Writer()
+        self._cutter = sse.Cutter()
+        self._calls = Calls()
+        self._call = 0
+        """The number of the call that is open, or of the next one."""
+        self._sent = 0
+        """How many pieces of the open call are out."""
+        self._tried = 0
+        """How many pieces the open call had when it was last found to be unfinished."""
+        self._opened = False
+        """The call numbered `_call` is the open item."""
+        self._late: list[tuple[str, str]] = []
+        """What was said after calls had begun."""
+        self._torn = False
+        """There are surrogate pairs that a server cut in two."""
+        self._half = ""
+        """The first half of one."""
+        self._done = False
+
+    def begin(self) -> bytes:
+        """response.created, response.in_progress"""
+        started = blank(self._asked, self._id, self._created_at, "in_progress")
+        return b"".join(
+            self._out.event(f"response.{name}", {"response": started}) for name in ("created", "in_progress")
+        )
+
+    def feed(self, data: bytes) -> bytes:
+        """The events that chat events make; what is no chat event makes none. Only the first choice counts, and
+        nothing after `[DONE]`."""
+        whole = self._cutter.feed(data)
+        if not whole or self._done:
+            return b""
+        made: list[bytes] = []
+        for _, event in sse.events(whole):
+            if event.startswith(b"[DONE]"):
+                self._done = True
+                break
+            for delta in self._deltas(event):
+                self._add(delta, made)
+        return b"".join(made)
+
+    def end(self, response: dict[str, object]) -> bytes:
+        """Closes the open items, then the last event with `settled(response)`."""
+        made = [self.feed(b"\n\n") if self._cutter.rest_bytes else b""]
+        status = str(response["status"])
+        self._finish(made, status)
+        made += [self._out.whole(item) for item in self._missing(response)]
+        made.append(self._out.event(_ENDS.get(status, "response.failed"), {"response": self.settled(response)}))
+        return b"".join(made)
+
+    def settled(self, response: dict[str, object]) -> dict[str, object]:
+        """The response with the output as it was streamed; to be asked after `end`. This is the one to keep."""
+        return {**response, "output": self._out.items, "output_text": output_text(self._out.items)}
+
+    def error(self, code: str, message: str) -> bytes:
+        """Closes the open items, then the flat `error` event and response.failed."""
+        made: list[bytes] = []
+        self._finish(made, "failed")
+        made.append(self._out.event("error", {"code": code, "message": message, "param": None}))
+        failed = self.settled(blank(self._asked, self._id, self._created_at, "failed"))
+        failed["error"] = error_of(code, message)
+        made.append(self._out.event("response.failed", {"response": failed}))
+        return b"".join(made)
+
+    def _deltas(self, event: bytes) -> list[dict[str, object]]:
+        try:
+            value = orjson.loads(event)
+        except orjson.JSONDecodeError:
+            try:
+                # there are servers that cut a surrogate pair in two
+                value = json.loads(event.decode())
+            except (ValueError, RecursionError):
+                return []
+            self._torn = True
+        choices = value.get("choices") if isinstance(value, dict) else None
+        if not isinstance(choices, list):
+            return []
+        first = [each for each in choices if isinstance(each, dict) and each.get("index") in (0, None)]
+        found = [held if (held := each.get("delta")) is not None else each.get("message") for each in first]
+        return [each for each in found if isinstance(each, dict)]
+
+    def _add(self, delta: dict[str, object], made: list[bytes]) -> None:
+        if delta.keys() <= _TEXT_ONLY and isinstance(content := delta.get("content"), str):
+            # what nearly every delta is
+            if content:
+                self._say("output_text", content, made)
+            return
+        words = said(delta)
+        if words.reasoning:
+            self._say("reasoning_text", words.reasoning, made)
+        if words.text:
+            self._say("output_text", words.text, made)
+        if words.refusal:
+            self._say("refusal", words.refusal, made)
+        listed = delta.get("tool_calls")
+        for call in listed if isinstance(listed, list) else ():
+            if isinstance(call, dict):
+                self._calls.add(call)
+        legacy = delta.get(_LEGACY)
+        if isinstance(legacy, dict):
+            name = legacy.get("name")
+            id = {"id": f"function:{name}"} if isinstance(name, str) and name else {}
+            self._calls.add({"index": -1, **id, "type": "function", "function": legacy})
+        if listed or legacy:
+            self._grow(made, last=False)
+
+    def _say(self, kind: str, piece: str, made: list[bytes]) -> None:
+        out = self._out
+        if self._opened or self._call:
+            # calls stand last, and one may still grow
+            self._late.append((kind, piece))
+            return
+        wanted = "reasoning" if kind == "reasoning_text" else "message"
+        if out.kind != wanted:
+            self._close("completed", made)
+            make = reasoning_item if wanted == "reasoning" else _message
+            made.append(out.open(make(self._id, out.index, "")))
+        if out.part != kind:
+            self._mend(made)
+            made += (out.close_part(), out.open_part(kind))
+        self._put(piece, made)
+
+    def _grow(self, made: list[bytes], *, last: bool) -> None:
+        """Gives out what has come of the calls, as far as their order lets it; `last`: nothing more comes."""
+        calls, out = self._calls.whole(), self._out
+        while self._call < len(calls):
+            call = calls[self._call]
+            custom = "custom" in call
+            body = call.get("custom" if custom else "function")
+            held = body.get("input" if custom else "arguments") if isinstance(body, dict) else None
+            pieces = held if isinstance(held, Pieces) else Pieces()
+            followed = self._call + 1 < len(calls)
+            if not self._opened:
+                named = call.get("id") and isinstance(body, dict) and body.get("name")
+                if not last and not (named and (any(pieces) or followed)):
+                    return
+                self._close("completed", made)
+                made.append(
+                    out.open(call_item(self._id, out.index, {**call, "id": joined(call.get("id"))}, "completed"))
+                )
+                self._opened = True
+            if piece := "".join(pieces[self._sent :]):
+                self._put(piece, made)
+            self._sent = len(pieces)
+            if last and held is not None and held is not pieces:
+                self._put(argument_text(joined(held)), made)
+            whole = (last or custom or self._is_whole(pieces)) and followed
+            if not whole:
+                return
+            self._close("completed", made)
+            self._call += 1
+            self._sent = self._tried = 0
+            self._opened = False
+
+    def _is_whole(self, pieces: Pieces) -> bool:
+        """Nothing more is expected of a function call after which another one has begun."""
+        if len(pieces) == self._tried or not (pieces and pieces[-1].rstrip().endswith("}")):
+            return False
+        self._tried = len(pieces)
+        try:
+            orjson.loads("".join(pieces))
+        except (orjson.JSONDecodeError, UnicodeEncodeError):
+            return False
+        return True
+
+    def _finish(self, made: list[bytes], status: str) -> None:
+        """Gives out all that is held, and closes the open item."""
+        cut = "completed" if status == "completed" else "incomplete"
+        self._grow(made, last=True)
+        self._close("completed" if self._late else cut, made)
+        self._opened, self._call = False, 0
+        self._calls = Calls()
+        late, self._late = self._late, []
+        for kind, piece in late:
+            self._say(kind, piece, made)
+        self._close(cut, made)
+
+    def _missing(self, response: dict[str, object]) -> Iterator[dict[str, object]]:
+        """Items of the response of whose kind nothing was streamed, at the places that they get."""
+        streamed = {item["type"] for item in self._out.items}
+        listed = response["output"]
+        for item in listed if isinstance(listed, list) else ():
+            if item["type"] not in streamed:
+                prefix = str(item["id"]).partition("_")[0]
+                yield {**item, "id": item_id(prefix, self._id, self._out.index)}
+
+    def _close(self, status: str, made: list[bytes]) -> None:
+        self._mend(made)
+        made.append(self._out.close(status))
+
+    def _put(self, piece: str, made: list[bytes]) -> None:
+        if self._torn:
+            piece, self._half = self._half + piece, ""
+            if "\ud800" <= piece[-1:] <= "\udbff":
+                piece, self._half = piece[:-1], piece[-1]
+            piece = piece.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        if piece:
+            made.append(self._out.delta(piece))
+
+    def _mend(self, made: list[bytes]) -> None:
+        """A half that stays alone is replaced: no JSON parser would take it."""
+        if self._half:
+            self._half = ""
+            made.append(self._out.delta("\ufffd"))
+
+
+def whole(response: dict[str, object]) -> bytes:
+    """Every event of a finished response."""
+    out = Writer()
+    started = {
+        **response,
+        "status": "in_progress",
+        "completed_at": None,
+        "error": None,
+        "incomplete_details": None,
+        "output": [],
+        "output_text": "",
+        "usage": None,
+    }
+    made = [out.event(f"response.{name}", {"response": started}) for name in ("created", "in_progress")]
+    items = response["output"]
+    made += [out.whole(item) for item in (items if isinstance(items, list) else ())]
+    made.append(out.event(_ENDS.get(str(response["status"]), "response.failed"), {"response": response}))
+    return b"".join(made)
+
+
+def _message(id: str, at: int, _: str) -> dict[str, object]:
+    return message_item(id, at, [], "completed")

@@ -1,0 +1,146 @@
+"""The grammar of a Responses stream: one item after the other, each opened, grown and closed by numbered events.
+
+response.created, response.in_progress
+response.output_item.added
+    response.content_part.added
+        response.{output_text,refusal,reasoning_text}.delta … .done
+    response.content_part.done
+    or, of a call, response.{function_call_arguments,custom_tool_call_input}.delta … .done
+response.output_item.done
+response.completed | incomplete | failed
+"""
+
+import orjson
+
+PARTS = {"output_text": "text", "refusal": "refusal", "reasoning_text": "text"}
+"""Types of content parts, and the member that grows."""
+CALLS = {
+    "function_call": ("arguments", "response.function_call_arguments"),
+    "custom_tool_call": ("input", "response.custom_tool_call_input"),
+}
+"""Types of calls: the member that grows, and what the names of its events start with."""
+
+
+class Writer:
+    """Writes events; a method that does not fit the state is a mistake of the caller's."""
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        """The number of the next event."""
+        self.items: list[dict[str, object]] = []
+        """The items that are closed."""
+        self._item: dict[str, object] | None = None
+        self._content: list[dict[str, object]] = []
+        self._part: dict[str, object] | None = None
+        self._pieces: list[str] = []
+        self._head = self._tail = b""
+
+    @property
+    def index(self) -> int:
+        """The place of the open item, or of the next one."""
+        return len(self.items)
+
+    @property
+    def kind(self) -> str:
+        """The type of the open item, "" if none is open."""
+        return str(self._item["type"]) if self._item is not None else ""
+
+    @property
+    def part(self) -> str:
+        """The type of the open part, "" if none is open."""
+        return str(self._part["type"]) if self._part is not None else ""
+
+    def event(self, name: str, members: dict[str, object]) -> bytes:
+        data = orjson.dumps({"type": name, **members, "sequence_number": self.sequence})
+        self.sequence += 1
+        return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
+
+    def open(self, item: dict[str, object]) -> bytes:
+        """Opens an item, given as it will be; what grows in it is left out."""
+        kind = str(item["type"])
+        self._item = {**item, "status": "in_progress"} if "status" in item else dict(item)
+        self._content = []
+        if kind in CALLS:
+            self._item[CALLS[kind][0]] = ""
+            self._start(CALLS[kind][1], {})
+        else:
+            self._item["content"] = []
+        return self.event("response.output_item.added", {"output_index": self.index, "item": self._item})
+
+    def open_part(self, kind: str) -> bytes:
+        """Opens a part of the open message or reasoning item."""
+        at = len(self._content)
+        self._part = {"type": kind, PARTS[kind]: ""}
+        if kind == "output_text":
+            self._part |= {"annotations": [], "logprobs": []}
+        self._start(f"response.{kind}", {"content_index": at})
+        return self.event("response.content_part.added", {**self._place(), "content_index": at, "part": self._part})
+
+    def delta(self, piece: str) -> bytes:
+        """A piece of what grows in the open part or call."""
+        self._pieces.append(piece)
+        made = b"%b%b%b%d}\n\n" % (self._head, orjson.dumps(piece), self._tail, self.sequence)
+        self.sequence += 1
+        return made
+
+    def close_part(self) -> bytes:
+        """b"" if none is open."""
+        part, self._part = self._part, None
+        if part is None:
+            return b""
+        kind, grown = str(part["type"]), "".join(self._pieces)
+        at = len(self._content)
+        place: dict[str, object] = {**self._place(), "content_index": at}
+        part = {**part, PARTS[kind]: grown}
+        self._content.append(part)
+        more: dict[str, object] = {"logprobs": []} if kind == "output_text" else {}
+        done = self.event(f"response.{kind}.done", {**place, PARTS[kind]: grown, **more})
+        return done + self.event("response.content_part.done", {**place, "part": part})
+
+    def close(self, status: str) -> bytes:
+        """Closes the open item, b"" if none is open. `status` counts for items that have one."""
+        if self._item is None:
+            return b""
+        made = self.close_part()
+        kind = self.kind
+        if kind in CALLS:
+            member, event = CALLS[kind]
+            self._item = {**self._item, member: (grown := "".join(self._pieces))}
+            made += self.event(f"{event}.done", {**self._place(), member: grown})
+        else:
+            self._item = {**self._item, "content": self._content}
+        if "status" in self._item:
+            self._item["status"] = status
+        item = self._item
+        made += self.event("response.output_item.done", {"output_index": self.index, "item": item})
+        self.items.append(item)
+        self._item = None
+        return made
+
+    def whole(self, item: dict[str, object]) -> bytes:
+        """Every event of a finished item; each text of it is one delta."""
+        made = [self.open(item)]
+        kind = str(item["type"])
+        if kind in CALLS:
+            if grown := item[CALLS[kind][0]]:
+                made.append(self.delta(str(grown)))
+        else:
+            parts = item["content"]
+            for part in parts if isinstance(parts, list) else ():
+                made.append(self.open_part(part["type"]))
+                if grown := part[PARTS[part["type"]]]:
+                    made.append(self.delta(grown))
+                made.append(self.close_part())
+        made.append(self.close(str(item.get("status", "completed"))))
+        return b"".join(made)
+
+    def _place(self) -> dict[str, object]:
+        assert self._item is not None
+        return {"item_id": self._item["id"], "output_index": self.index}
+
+    def _start(self, event: str, place: dict[str, object]) -> None:
+        """Deltas are most of a stream: all but their piece and their number is written once."""
+        self._pieces = []
+        members = {"type": f"{event}.delta", **self._place(), **place}
+        self._head = b'event: %b.delta\ndata: %b,"delta":' % (event.encode(), orjson.dumps(members)[:-1])
+        self._tail = b',"logprobs":[],"sequence_number":' if "output_text" in event else b',"sequence_number":'

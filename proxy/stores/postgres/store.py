@@ -1,0 +1,350 @@
+"""The store: each method is one call of one of the database's functions, on one of a few connections."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
+from typing import TypeVar
+
+import asyncpg
+import msgspec
+
+from proxy.conversation.entry import Chain, Entry, Preamble
+from proxy.conversation.summary import Summary
+from proxy.errors import StoreUnavailable
+from proxy.stores.contract import (
+    STICKY_MS,
+    Append,
+    Appended,
+    Conflict,
+    Index,
+    Noted,
+    Postings,
+    Record,
+    Ref,
+    RefInfo,
+    Replay,
+    Vectors,
+    shown,
+)
+from proxy.stores.postgres import asks, failures, migrate, search
+from proxy.stores.postgres.address import Address
+from proxy.stores.postgres.batch import Batcher
+from proxy.stores.postgres.cache import Cache, window
+from proxy.stores.postgres.delivered import Delivered
+from proxy.stores.postgres.pool import Connection, Pool
+from proxy.stores.postgres.rows import key_of, pack_summary, unpack, unpack_one, unpack_summary
+
+REFS_A_PAGE = 100
+RECORDS_A_PAGE = 32
+ROWS_A_STEP = 2000
+"""Rows that are removed in one transaction."""
+MOST_WRITING = 10_000
+FAR = 2**62
+"""Beyond all positions and tokens, and still a number of the server's."""
+
+T = TypeVar("T")
+Row = asyncpg.Record
+
+_replay = msgspec.msgpack.Decoder(Replay).decode
+
+
+class Batchers:
+    """The calls that each request makes."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.loads = Batcher(pool, asks.LOAD)
+        self.appends = Batcher(pool, asks.APPEND, asks.key)
+
+
+class PostgresStore:
+    searches = frozenset({"keywords", "embeddings"})
+
+    def __init__(self, address: Address, *, now: Callable[[], float] | None = None) -> None:
+        """`now`: seconds since 1970; None: the server's clock, so that all replicas agree."""
+        self._address = address
+        self._now = now
+        self._secret: bytes | None = None
+        self._pool: Pool | None = None
+        self._batchers: Batchers | None = None
+        self._cache = Cache()
+        self._delivered = Delivered()
+        self._writes: set[asyncio.Task[object]] = set()
+
+    async def open(self) -> None:
+        if self._pool is None:
+            secret = self._secret = await migrate.prepare(self._address)
+            connect = partial(migrate.connect, self._address, secret)
+            self._pool = Pool(connect, self._address.connections, self._address.shown)
+            self._batchers = Batchers(self._pool)
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool:
+            self._delivered.cancel()
+            if self._batchers:
+                await self._batchers.appends.drain()
+            await asyncio.gather(*self._writes, self._deliver(pool), return_exceptions=True)
+            pool.close()
+            if self._batchers:
+                await self._batchers.loads.drain()
+            self._cache.clear()
+
+    def _ms(self) -> int | None:
+        return None if self._now is None else int(self._now() * 1000)
+
+    def _open(self) -> Pool:
+        if self._pool is None:
+            raise StoreUnavailable("The store is closed; the proxy is stopping, send the request again.")
+        return self._pool
+
+    def _calls(self) -> "Batchers":
+        self._open()
+        assert self._batchers
+        return self._batchers
+
+    async def _row(self, pool: Pool, sql: str, *values: object) -> Row:
+        async def ask(connection: Connection) -> Row | None:
+            return await connection.fetchrow(sql, *values)
+
+        row = await pool.use(ask)
+        assert row is not None
+        return row
+
+    async def _rows(self, sql: str, *values: object) -> list[Row]:
+        async def ask(connection: Connection) -> list[Row]:
+            return await connection.fetch(sql, *values)
+
+        return await self._open().use(ask)
+
+    async def _of(self, ref: Ref, sql: str, *values: object) -> Row:
+        return await self._row(self._open(), sql, self._ms(), ref.tenant, ref.kind, ref.name, *values)
+
+    async def _surely(self, work: Callable[[Pool], Coroutine[object, object, T]]) -> T:
+        """It is done, even if nobody waits for it any more."""
+        pool = self._open()
+        if len(self._writes) >= MOST_WRITING:
+            raise StoreUnavailable("Too many requests wait for the database; send fewer at once.", retry_after_s=1)
+        task = asyncio.get_running_loop().create_task(work(pool))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        return await asyncio.shield(task)
+
+    async def secret(self) -> bytes:
+        self._open()
+        assert self._secret is not None
+        return self._secret
+
+    async def load(self, ref: Ref, *, key: str, reach: int | None, entry: str | None = None) -> Chain | None:
+        id = None
+        if entry is not None:
+            id = key_of(entry)
+            if id is None:
+                self._open()
+                return None
+        held = self._cache.get(ref) if id is None else None
+        far = None if reach is None else min(reach, FAR)
+        values = (self._ms(), ref.tenant, ref.kind, ref.name, key, far, id, *asks.held(held))
+        row = await self._calls().loads.ask(values)
+        n, head, whole, kept, count, run, preamble_id, wire, weight, summaries = row
+        if n is None:
+            return None
+        preamble = None if wire is None else Preamble(wire, weight)
+        if held and preamble_id == held.preamble_id:
+            preamble = held.preamble
+        entries = tuple(unpack(count, run)) if count else ()
+        if kept:
+            assert held is not None
+            entries = (*held.entries, *entries) if entries else held.entries
+        chosen = window(entries, key, reach) if kept else entries
+        if id is None:
+            self._cache.put(ref, n, entries, preamble_id, preamble, len(chosen))
+        last = chosen[-1]
+        return Chain(
+            head=last,
+            entries=chosen,
+            preamble=preamble,
+            ref_head=last.id if id is None else head.hex(),
+            whole=whole,
+            summaries=shown(last, chosen, [unpack_summary(each) for each in summaries]) if summaries else (),
+        )
+
+    async def read(self, ref: Ref, entry: str, first: int, upto: int) -> Sequence[Entry]:
+        if first >= upto:
+            self._open()
+            return []
+        return await self._entries(ref, entry, asks.READ, max(first, 0), min(upto, FAR))
+
+    async def _entries(self, ref: Ref, entry: str, sql: str, *values: object) -> list[Entry]:
+        count, run = await self._of(ref, sql, key_of(entry), *values)
+        return unpack(count, run)
+
+    async def find_digests(self, ref: Ref, digests: Sequence[bytes]) -> dict[bytes, str]:
+        found = await self._rows(asks.FIND_DIGESTS, self._ms(), ref.tenant, ref.kind, ref.name, digests)
+        return {digest: id.hex() for digest, id in found}
+
+    async def find_turn(self, ref: Ref, turn: int) -> tuple[Entry | None, Entry | None] | None:
+        known, found, after = await self._of(ref, asks.FIND_TURN, max(min(turn, FAR), -FAR))
+        return (found and unpack_one(found), after and unpack_one(after)) if known else None
+
+    async def append(self, append: Append) -> Appended | Conflict:
+        ref, entry, preamble = append.ref, append.entry, append.preamble
+        adding = asks.adding(append)
+        held = self._cache.get(ref)
+        # the wire of a preamble is long, and hardly ever new; whoever expects a head has seen the one that is held
+        known = held and held.preamble_id == adding.preamble and append.moves and append.expected
+        wire = None if known or not preamble else preamble.wire
+        status, head, n = await self._calls().appends.ask((self._ms(), *adding.values(wire)))
+        if status == asks.PREAMBLE and preamble:
+            status, head, n = await self._calls().appends.ask((self._ms(), *adding.values(preamble.wire)))
+        match status:
+            case asks.APPENDED:
+                if append.moves:
+                    self._cache.grown(ref, n, entry, adding.preamble, preamble)
+                    self._delivered.forget(ref)
+                return Appended()
+            case asks.AGAIN:
+                return Appended(again=True)
+            case asks.CONFLICT:
+                return Conflict(head and head.hex())
+            case _:
+                raise ValueError(f"the parent of entry {entry.id} is not on its ref")
+
+    async def find_replay(self, ref: Ref, key: str) -> Replay | None:
+        over = (ref, key) in self._delivered
+        found = await self._rows(asks.FIND_REPLAY, self._ms(), ref.tenant, ref.kind, ref.name, key, over, STICKY_MS)
+        return _replay(found[0][0]) if found else None
+
+    def delivered(self, ref: Ref, key: str) -> None:
+        if self._pool:
+            self._delivered.add(ref, key, self._time(), self._deliver_soon)
+
+    def _time(self) -> float:
+        return (self._now or time.monotonic)()
+
+    def _deliver_soon(self) -> None:
+        if self._pool:
+            task = asyncio.get_running_loop().create_task(self._deliver(self._pool))
+            self._writes.add(task)
+            task.add_done_callback(self._writes.discard)
+
+    async def _deliver(self, pool: Pool) -> None:
+        taken = self._delivered.take(self._time())
+        if not taken:
+            return
+        ages, refs, keys = taken
+        names = [ref.tenant for ref in refs], [ref.kind for ref in refs], [ref.name for ref in refs]
+        try:
+            await self._row(pool, asks.DELIVER, self._ms(), *names, keys, ages)
+        except StoreUnavailable:
+            # those replays stay until their refs move on
+            return
+        finally:
+            self._delivered.done()
+
+    async def keep_summary(self, ref: Ref, summary: Summary) -> bool:
+        id = asks.id_of(summary.id)
+        values = (id, key_of(summary.entry), summary.upto, pack_summary(summary))
+        (kept,) = await self._surely(
+            lambda pool: self._row(pool, asks.KEEP_SUMMARY, self._ms(), ref.tenant, ref.kind, ref.name, *values)
+        )
+        return bool(kept)
+
+    async def summaries(self, ref: Ref) -> Sequence[Summary]:
+        found = await self._rows(asks.SUMMARIES, self._ms(), ref.tenant, ref.kind, ref.name)
+        return [unpack_summary(row) for (row,) in found]
+
+    async def index(self, ref: Ref, indexes: Sequence[Index]) -> None:
+        told = [each for each in map(search.told, indexes) if each]
+        merging = (search.BAGS, search.PARTS, search.LEVELS)
+        values = [(self._ms(), ref.tenant, ref.kind, ref.name, *each, *merging) for each in told]
+
+        async def work(pool: Pool) -> None:
+            # all travel together, and count together
+            await pool.use(lambda connection: connection.executemany(asks.INDEX, values))
+
+        try:
+            await self._surely(work)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == failures.MISTAKE:
+                raise ValueError(str(error)) from None
+            raise
+
+    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Sequence[Entry]:
+        return await self._entries(ref, entry, asks.UNINDEXED, model, min(most, FAR))
+
+    async def postings(self, ref: Ref, entry: str, terms: Sequence[bytes]) -> Postings | None:
+        row = await self._of(ref, asks.POSTINGS, key_of(entry), search.numbers(terms))
+        messages, length, found, starts, ends, firsts = row
+        if messages is None:
+            return None
+        if length is None:
+            return Postings(messages, 0, (b"",) * len(terms))
+        return Postings(messages, length, tuple(search.placed(each, starts, ends, firsts) for each in found or ()))
+
+    async def vectors(self, ref: Ref, entry: str, model: str) -> Vectors | None:
+        known, positions, matrix = await self._of(ref, asks.VECTORS, key_of(entry), model)
+        return search.vectors(positions, matrix) if known else None
+
+    async def pick(self, ref: Ref, entry: str, positions: Sequence[int]) -> Sequence[Entry]:
+        return await self._entries(ref, entry, asks.PICK, [each for each in positions if 0 <= each < FAR])
+
+    async def list(self, *, tenant: str | None = None, name: str | None = None) -> AsyncIterator[RefInfo]:
+        after = (tenant or "", "", "")
+        while True:
+            sql = asks.LIST if tenant is None else asks.LIST_OF_TENANT
+            page = await self._rows(sql, self._ms(), *after, name, REFS_A_PAGE)
+            for each in page:
+                yield asks.ref_info(each)
+            if len(page) < REFS_A_PAGE:
+                return
+            after = (page[-1][0], "session", page[-1][1])
+
+    async def records(self, ref: Ref) -> AsyncIterator[Record]:
+        n, last = await self._of(ref, asks.NUMBERS)
+        preambles: dict[bytes, Preamble] = {}
+        after = 0
+        while n is not None and after < last:
+            page = await self._rows(asks.RECORDS, self._ms(), n, after, last, RECORDS_A_PAGE)
+            after = page[-1][0] if page else last
+            for _, row, plan, id, wire, tokens in page:
+                if wire is not None:
+                    preambles[id] = Preamble(wire, tokens)
+                yield Record(unpack_one(row), plan, preambles.get(id))
+            if len(page) < RECORDS_A_PAGE:
+                return
+
+    async def find(self, tenant: str, tag: str, entry: str) -> Noted | None:
+        found = await self._rows(asks.FIND, self._ms(), tenant, tag, key_of(entry))
+        if not found:
+            return None
+        tenant, kind, name, row, note = found[0]
+        return Noted(Ref(tenant, kind, name), unpack_one(row), note or b"")
+
+    async def annotate(self, ref: Ref, entry: str, note: bytes) -> bool:
+        values = (self._ms(), ref.tenant, ref.kind, ref.name, key_of(entry), note)
+        (known,) = await self._surely(lambda pool: self._row(pool, asks.ANNOTATE, *values))
+        return bool(known)
+
+    async def erase(self, ref: Ref) -> bool:
+        self._cache.drop(ref)
+        return await self._surely(partial(self._erase, ref))
+
+    async def _erase(self, ref: Ref, pool: Pool) -> bool:
+        known, left = await self._row(pool, asks.ERASE, self._ms(), ref.tenant, ref.kind, ref.name, ROWS_A_STEP)
+        done = left is None
+        while not done:
+            (done,) = await self._row(pool, asks.ERASE_ON, left, ROWS_A_STEP)
+        self._cache.drop(ref)
+        return bool(known)
+
+    async def expire(self, limit: int) -> int:
+        total = 0
+        more = True
+        while more:
+            gone, more = await self._row(self._open(), asks.EXPIRE, self._ms(), limit - total, ROWS_A_STEP, STICKY_MS)
+            total += gone
+        return total
+
+    async def ping(self) -> None:
+        await self._row(self._open(), asks.PING)

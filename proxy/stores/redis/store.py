@@ -1,0 +1,353 @@
+"""The store: each method is one script or one command, and what its answer means."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import cast
+
+import msgspec
+
+from proxy.conversation.entry import Chain, Entry
+from proxy.conversation.summary import Summary
+from proxy.errors import SettingsError, StoreUnavailable
+from proxy.stores.contract import (
+    STICKY_MS,
+    Append,
+    Appended,
+    Conflict,
+    Index,
+    Noted,
+    Postings,
+    Record,
+    Ref,
+    RefInfo,
+    Replay,
+    Vectors,
+)
+from proxy.stores.redis import found, reading, rows, searching, writing
+from proxy.stores.redis.adding import adding
+from proxy.stores.redis.address import Address, parse
+from proxy.stores.redis.held import Cache, hold
+from proxy.stores.redis.keys import TAG_BYTES, Keys, model_key, secret_key
+from proxy.stores.redis.link import MOST_WAITING, Argument, Reply
+from proxy.stores.redis.listing import page
+from proxy.stores.redis.nodes import Nodes
+from proxy.stores.redis.script import Script
+
+VERSION = b"1"
+"""Of the layout; stands before the secret."""
+RECORDS_A_PAGE = 32
+REFS_AT_ONCE = 100
+DELIVERED_AFTER_S = 1.0
+
+
+def from_url(url: str) -> "RedisStore":
+    """See `address.parse`. Raises SettingsError in one line."""
+    return RedisStore(parse(url))
+
+
+class RedisStore:
+    searches = frozenset({"keywords", "embeddings"})
+
+    def __init__(self, address: Address, *, now: Callable[[], float] = time.time) -> None:
+        """With a clock other than the machine's, the server is not told when to remove expired keys by itself."""
+        self._address = address
+        self._now = now
+        self._guarded = now is time.time
+        self._opened: tuple[Nodes, Keys, bytes] | None = None
+        self._delivered: list[tuple[Ref, str]] = []
+        self._cache = Cache()
+        self._appending: set[asyncio.Task[Appended | Conflict]] = set()
+
+    async def open(self) -> None:
+        if self._opened:
+            return
+        nodes = Nodes(self._address)
+        try:
+            await nodes.open()
+            secret = await self._agree(nodes, os.urandom(32))
+        except StoreUnavailable as error:
+            await nodes.close()
+            raise SettingsError(f"store: {error.message}") from error
+        except BaseException:
+            await nodes.close()
+            raise
+        self._opened = nodes, Keys(self._address.space, secret), secret
+
+    async def _agree(self, nodes: Nodes, secret: bytes) -> bytes:
+        """The secret that is kept; this one, if there was none."""
+        key = secret_key(self._address.space)
+        kept = await nodes.ask(key.encode(), "SET", key, VERSION + secret, "NX", "GET")
+        if kept is None:
+            return secret
+        if not isinstance(kept, bytes) or not kept.startswith(VERSION) or len(kept) != 33:
+            raise SettingsError(f"store: {key} in Redis at {self._address} is of a newer Remora; update this one")
+        return kept[1:]
+
+    async def close(self) -> None:
+        if self._opened:
+            if self._appending:
+                await asyncio.gather(*self._appending, return_exceptions=True)
+            self._flush_delivered()
+            nodes, *_ = self._opened
+            self._opened = None
+            self._cache = Cache()
+            await nodes.close()
+
+    def _ms(self) -> int:
+        return int(self._now() * 1000)
+
+    def _nodes(self) -> tuple[Nodes, Keys, bytes]:
+        if self._opened is None:
+            raise StoreUnavailable("The store is closed; the proxy is stopping, send the request again.")
+        return self._opened
+
+    async def _run(self, script: Script, ref: Ref, *arguments: Argument) -> Reply:
+        nodes, keys, _ = self._nodes()
+        return await nodes.run(script, self._keys(nodes, keys, keys.tag(ref)), self._ms(), *arguments)
+
+    def _keys(self, nodes: Nodes, keys: Keys, tag: bytes) -> tuple[bytes, ...]:
+        main = keys.main(tag)
+        return (main,) if nodes.cluster else (main, keys.listed, keys.due)
+
+    async def _entries(self, script: Script, ref: Ref, entry: str, *arguments: Argument) -> list[Entry]:
+        reply = await self._run(script, ref, rows.key_of(entry) or b"", *arguments)
+        return rows.unpack(cast("Sequence[bytes]", reply))
+
+    async def secret(self) -> bytes:
+        return self._nodes()[2]
+
+    async def load(self, ref: Ref, *, key: str, reach: int | None, entry: str | None = None) -> Chain | None:
+        id = b"" if entry is None else rows.key_of(entry)
+        if id is None:
+            return None
+        held = self._cache.get(ref) if entry is None else None
+        window = held.window(key, reach) if held else None
+        stamp = held.stamp if held and window else b""
+        reply = await self._run(reading.LOAD, ref, id, key, b"" if reach is None else reach, stamp)
+        if reply is None:
+            self._cache.drop(ref)
+            return None
+        if held and window and len(cast("Sequence[Reply]", reply)) == 1:
+            self._cache.used(ref, held, window)
+            return held.chain(window, whole=reply == [1])
+        whole, ref_head, made, rules, blobs, kept, told = cast(
+            "tuple[int, bytes, bytes, bytes | None, Sequence[bytes], int, Sequence[bytes]]", reply
+        )
+        entries, summaries = rows.unpack(blobs), rows.unpack_summaries(told) if told else ()
+        new = hold(made, entries, rows.unpack_preamble(rules), kept, summaries)
+        chain = new.chain(entries, whole=bool(whole))
+        if chain.head.id == ref_head.hex():
+            self._cache.put(ref, new)
+            return chain
+        return msgspec.structs.replace(chain, ref_head=ref_head.hex())
+
+    async def read(self, ref: Ref, entry: str, first: int, upto: int) -> Sequence[Entry]:
+        return await self._entries(reading.RANGE, ref, entry, max(first, 0), upto) if first < upto else []
+
+    async def find_digests(self, ref: Ref, digests: Sequence[bytes]) -> dict[bytes, str]:
+        expired, ids = await self._get(ref, *[b"d:" + digest for digest in digests])
+        return {d: id.hex() for d, id in zip(digests, ids, strict=True) if id} if not expired else {}
+
+    async def _get(self, ref: Ref, *fields: bytes) -> tuple[bool, Sequence[bytes | None]]:
+        """Whether the ref is over, and fields of it."""
+        nodes, keys, _ = self._nodes()
+        main = keys.main(keys.tag(ref))
+        expires, *got = cast("list[bytes | None]", await nodes.ask(main, b"HMGET", main, b"E", *fields))
+        return expires is not None and int(expires) <= self._ms(), got
+
+    async def find_turn(self, ref: Ref, turn: int) -> tuple[Entry | None, Entry | None] | None:
+        reply = await self._run(reading.TURN, ref, turn)
+        if reply is None:
+            return None
+        at, after = cast("tuple[bytes | None, bytes | None]", reply)
+        return rows.unpack_one(at) if at else None, rows.unpack_one(after) if after else None
+
+    async def append(self, append: Append) -> Appended | Conflict:
+        # a task of its own, so that it comes to its end whatever becomes of who waits
+        task = asyncio.get_running_loop().create_task(self._append(append))
+        self._appending.add(task)
+        task.add_done_callback(self._appended)
+        return await asyncio.shield(task)
+
+    def _appended(self, task: "asyncio.Task[Appended | Conflict]") -> None:
+        self._appending.discard(task)
+        if not task.cancelled():
+            # seen, even if nobody waits any more
+            task.exception()
+
+    async def _append(self, append: Append) -> Appended | Conflict:
+        nodes, keys, _ = self._nodes()
+        if self._delivered:
+            self._flush_delivered()
+        tag = keys.tag(append.ref)
+        arguments, member = adding(append, tag, self._ms(), guarded=self._guarded)
+        if nodes.cluster and member and (append.expected is None or not append.moves):
+            # on another node: named there before it is, for a name without a ref does no harm
+            await nodes.ask(keys.listed, b"ZADD", keys.listed, 0, member)
+        reply = await nodes.run(writing.APPEND, self._keys(nodes, keys, tag), *arguments)
+        match reply:
+            case [0, bytes(generation), look]:
+                if nodes.cluster and look is not None:
+                    await nodes.ask(keys.due, b"ZADD", keys.due, b"LT", cast("int", look), tag + generation)
+                if append.moves:
+                    self._cache.grown(append, generation)
+                return Appended()
+            case [1]:
+                return Appended(again=True)
+            case [2, bytes(head)]:
+                return Conflict(head.hex() or None)
+            case _:
+                raise ValueError(f"the parent of entry {append.entry.id} is not on its ref")
+
+    async def find_replay(self, ref: Ref, key: str) -> Replay | None:
+        over = (ref, key) in self._delivered
+        sticky_field = b"k:" + key.encode("utf-8", "surrogatepass")
+        expired, (own, replay, sticky) = await self._get(ref, b"L", b"l", sticky_field)
+        if expired:
+            return None
+        if own is not None and replay is not None and own == sticky_field[2:] and not over:
+            return rows.unpack_replay(replay)
+        at, kept = rows.unpack_sticky(sticky) if sticky else (0.0, None)
+        return kept if at > self._ms() - STICKY_MS else None
+
+    def delivered(self, ref: Ref, key: str) -> None:
+        if self._opened and len(self._delivered) < MOST_WAITING:
+            if not self._delivered:
+                asyncio.get_running_loop().call_later(DELIVERED_AFTER_S, self._flush_delivered)
+            self._delivered.append((ref, key))
+
+    def _flush_delivered(self) -> None:
+        if self._delivered and self._opened:
+            nodes, keys, _ = self._opened
+            script, waiting, self._delivered = writing.DELIVER.text, self._delivered, []
+            for ref, key in waiting:
+                # whole, not by its digest: tried again, it would come behind the appends that follow
+                main = keys.main(keys.tag(ref))
+                nodes.tell(main, b"EVAL", script, 1, main, self._ms(), key)
+
+    async def keep_summary(self, ref: Ref, summary: Summary) -> bool:
+        id = rows.key_of(summary.id)
+        if id is None:
+            raise ValueError(f"{summary.id!r} is no id: 32 hex digits")
+        of = rows.key_of(summary.entry) or b""
+        return await self._run(writing.KEEP, ref, id, of, summary.upto, rows.pack_summary(summary)) == 1
+
+    async def summaries(self, ref: Ref) -> Sequence[Summary]:
+        reply = await self._run(reading.SUMMARIES, ref)
+        return rows.unpack_summaries(cast("Sequence[bytes]", reply))
+
+    async def index(self, ref: Ref, indexes: Sequence[Index]) -> None:
+        arguments = [argument for each in indexes for argument in found.arguments(each)]
+        reply = cast("list[int]", await self._run(searching.INDEX, ref, *arguments))
+        if reply[0] == 1:
+            raise ValueError(f"an entry has {reply[1]} messages, not {reply[2]}")
+
+    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Sequence[Entry]:
+        return await self._entries(searching.UNINDEXED, ref, entry, model_key(model) if model else b"", most)
+
+    async def postings(self, ref: Ref, entry: str, terms: Sequence[bytes]) -> Postings | None:
+        reply = await self._run(searching.POSTINGS, ref, rows.key_of(entry) or b"", *terms)
+        if reply is None:
+            return None
+        messages, length, told, runs, terms_found = cast("tuple[int, int, list[int], bytes, list[bytes]]", reply)
+        return found.postings(messages, length, found.Ranges(told, runs), terms_found)
+
+    async def vectors(self, ref: Ref, entry: str, model: str) -> Vectors | None:
+        reply = await self._run(searching.VECTORS, ref, rows.key_of(entry) or b"", model_key(model))
+        if reply is None:
+            return None
+        told, runs, numbers, matrix = cast("tuple[list[int], bytes, bytes, bytes]", reply)
+        return found.vectors(found.Ranges(told, runs), numbers, matrix)
+
+    async def pick(self, ref: Ref, entry: str, positions: Sequence[int]) -> Sequence[Entry]:
+        wanted = sorted({position for position in positions if position >= 0})
+        return await self._entries(reading.PICK, ref, entry, *wanted)
+
+    async def list(self, *, tenant: str | None = None, name: str | None = None) -> AsyncIterator[RefInfo]:
+        first, last = rows.span(tenant, name)
+        while first:
+            nodes, keys, _ = self._nodes()
+            infos, first = await page(nodes, keys, self._ms(), first, last, name)
+            for info in infos:
+                yield info
+
+    async def records(self, ref: Ref) -> AsyncIterator[Record]:
+        of, upto, at = b"", 2**53, 1
+        while at <= upto:
+            reply = await self._run(reading.RECORDS, ref, of, at, min(upto, at + RECORDS_A_PAGE - 1))
+            if reply is None:
+                return
+            of, last, kept, named = cast("tuple[bytes, int, Sequence[bytes], Sequence[bytes]]", reply)
+            # what is appended from now on is left out
+            upto = min(upto, last)
+            rules = {id: rows.unpack_preamble(blob) for id, blob in zip(named[::2], named[1::2], strict=True)}
+            for blob, plan in zip(kept[::2], kept[1::2], strict=True):
+                entry = rows.unpack_one(blob)
+                yield Record(entry, plan, rules.get(entry.facts.preamble))
+            at += RECORDS_A_PAGE
+
+    async def find(self, tenant: str, tag: str, entry: str) -> Noted | None:
+        nodes, keys, _ = self._nodes()
+        id = rows.key_of(entry)
+        if id is None:
+            return None
+        reply = await nodes.run(reading.FIND, (keys.main(keys.tag_of(tenant, tag)),), self._ms(), id)
+        if not reply:
+            return None
+        ident, row, note = cast("tuple[bytes, bytes, bytes | None]", reply)
+        return Noted(rows.unpack_ident(ident, tenant), rows.unpack_one(row), note or b"")
+
+    async def annotate(self, ref: Ref, entry: str, note: bytes) -> bool:
+        return await self._run(writing.ANNOTATE, ref, rows.key_of(entry) or b"", note) == 1
+
+    async def erase(self, ref: Ref) -> bool:
+        nodes, keys, _ = self._nodes()
+        tag = keys.tag(ref)
+        self._cache.drop(ref)
+        reply = await nodes.run(writing.ERASE_REF, self._keys(nodes, keys, tag), self._ms(), tag)
+        known, made, member = cast("tuple[int, bytes | None, bytes | None]", reply)
+        if nodes.cluster and made:
+            await nodes.ask(keys.due, b"ZREM", keys.due, tag + made)
+            await self._unlist(nodes, keys, member)
+        return bool(known)
+
+    async def _unlist(self, nodes: Nodes, keys: Keys, member: bytes | None) -> None:
+        if member:
+            await nodes.ask(keys.listed, b"ZREM", keys.listed, member)
+
+    async def expire(self, limit: int) -> int:
+        gone = 0
+        while gone < limit:
+            nodes, keys, _ = self._nodes()
+            most = min(limit - gone, REFS_AT_ONCE)
+            due = cast(
+                "Sequence[bytes]",
+                await nodes.ask(keys.due, b"ZRANGEBYSCORE", keys.due, b"-inf", self._ms(), b"LIMIT", 0, most),
+            )
+            for member in due:
+                if gone >= limit:
+                    break
+                gone += await self._sweep(member[:TAG_BYTES], member[TAG_BYTES:], limit - gone)
+            if len(due) < most:
+                break
+        return gone
+
+    async def _sweep(self, tag: bytes, made: bytes, limit: int) -> int:
+        nodes, keys, _ = self._nodes()
+        reply = await nodes.run(writing.SWEEP, self._keys(nodes, keys, tag), self._ms(), limit, made, tag)
+        gone, look, member = cast("tuple[int, int | None, bytes | None]", reply)
+        if nodes.cluster:
+            await self._unlist(nodes, keys, member)
+            if look is None:
+                await nodes.ask(keys.due, b"ZREM", keys.due, tag + made)
+            else:
+                await nodes.ask(keys.due, b"ZADD", keys.due, look, tag + made)
+        return gone
+
+    async def ping(self) -> None:
+        nodes, _, secret = self._nodes()
+        # a write, which a server that cannot write refuses; and it is made again should the server have lost it
+        if await self._agree(nodes, secret) != secret:
+            raise StoreUnavailable(f"Redis at {self._address} holds another store than before; restart Remora.")

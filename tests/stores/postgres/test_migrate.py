@@ -1,0 +1,51 @@
+"""The schema is made once, however many replicas start, and is left alone where it is not ours or newer."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from proxy.errors import SettingsError
+from proxy.stores.contract import Ref
+from proxy.stores.postgres import PostgresStore, from_url
+from proxy.stores.postgres.address import parse
+from tests.stores.making import listed, talk
+from tests.support.postgres import Server
+
+
+async def opened(url: str) -> PostgresStore:
+    store = from_url(url)
+    await store.open()
+    return store
+
+
+async def test_ten_stores_may_open_an_empty_database_at_once(fresh: Callable[[], str]) -> None:
+    for _ in range(3):
+        url = fresh()
+        stores = await asyncio.gather(*[opened(url) for _ in range(10)])
+        assert len({await store.secret() for store in stores}) == 1
+        for n, store in enumerate(stores):
+            await talk(store, 1, Ref("t", "session", f"{n}"))
+        assert len(await listed(stores[0].list())) == 10
+        for store in stores:
+            await store.close()
+
+
+async def test_a_newer_schema_is_refused_in_one_line(fresh: Callable[[], str], server: Server) -> None:
+    url = fresh()
+    await (await opened(url)).close()
+    schema = parse(url).schema
+    server.sql(f"INSERT INTO {schema}.migrations (n) VALUES (99)")
+    with pytest.raises(SettingsError, match=r"newer Remora \(schema version 99") as error:
+        await opened(url)
+    assert "\n" not in str(error.value)
+
+
+async def test_tables_of_another_program_are_left_alone(fresh: Callable[[], str], server: Server) -> None:
+    url = fresh()
+    schema = parse(url).schema
+    server.sql(f"CREATE SCHEMA {schema}", f"CREATE TABLE {schema}.refs (n int)")
+    with pytest.raises(SettingsError, match="another program"):
+        await opened(url)
+    server.sql(f"DROP TABLE {schema}.refs")
+    await (await opened(url)).close()
