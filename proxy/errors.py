@@ -17,11 +17,13 @@
     ├── SessionConflict 409         session_conflict
     ├── BodyTooLarge 413            body_too_large
     ├── UnsupportedEncoding 415     unsupported_encoding
+    ├── QueueFull 429               queue_full
     ├── UpstreamError 502           upstream_error
     │   ├── UpstreamUnreachable     upstream_unreachable
     │   ├── UpstreamBroken          upstream_broken
     │   ├── UpstreamReplyTooLarge   upstream_reply_too_large
     │   └── UpstreamTimeout 504     upstream_timeout
+    ├── Overloaded 503              overloaded
     ├── QueueTimeout 503            queue_timeout
     ├── Stopping 503                stopping
     └── StoreUnavailable 503        store_unavailable
@@ -133,6 +135,14 @@ class UnsupportedEncoding(ProxyError):
     type = "invalid_request_error"
 
 
+class QueueFull(ProxyError):
+    """As many requests wait on the session as may."""
+
+    status = 429
+    code = "queue_full"
+    type = "rate_limit_error"
+
+
 class UpstreamError(ProxyError):
     """The upstream could not be asked, or did not answer in full."""
 
@@ -159,6 +169,13 @@ class UpstreamReplyTooLarge(UpstreamError):
 class UpstreamTimeout(UpstreamError):
     status = 504
     code = "upstream_timeout"
+
+
+class Overloaded(ProxyError):
+    """As many requests run as may; nothing was done for this one."""
+
+    status = 503
+    code = "overloaded"
 
 
 class QueueTimeout(ProxyError):

@@ -145,6 +145,8 @@ class Chain(msgspec.Struct, frozen=True):
     summaries: tuple[Summary, ...] = ()
     """Those that may be shown with this head: the one that its anchor names, and of those made since the ones whose
     entry is among `entries`; in the order in which they were kept."""
+    revision: int = 0
+    """How often something was erased from the ref's entries: what is made from this chain is true of this revision."""
 
 
 def new_id() -> str:

@@ -31,20 +31,21 @@ async def index(
     UpstreamError; what was done until then is kept."""
     recall = policy.recall
     assert recall is not None
-    while entries := await store.unindexed(ref, head, model="", most=ENTRIES_AT_ONCE):
+    while (found := await store.unindexed(ref, head, model="", most=ENTRIES_AT_ONCE)).entries:
+        entries = found.entries
         said = [dialect.messages(entry.wire) for entry in entries]
         if sum(len(entry.wire) for entry in entries) <= INLINE_BYTES:
-            found = _words(said)
+            split = _words(said)
         else:
-            found = await asyncio.to_thread(_words, said)
-        await store.index(ref, [Index(entry.id, words=each) for entry, each in zip(entries, found, strict=True)])
-        if len(entries) < ENTRIES_AT_ONCE:
+            split = await asyncio.to_thread(_words, said)
+        made = [Index(entry.id, words=each) for entry, each in zip(entries, split, strict=True)]
+        if not await store.index(ref, made, revision=found.revision) or len(entries) < ENTRIES_AT_ONCE:
             break
     if recall.method == "keywords" or "embeddings" not in store.searches:
         return
-    while entries := await store.unindexed(ref, head, model=recall.model, most=ENTRIES_AT_ONCE):
-        await store.index(ref, await _vectors(upstream, dialect, way, recall.model, entries))
-        if len(entries) < ENTRIES_AT_ONCE:
+    while (found := await store.unindexed(ref, head, model=recall.model, most=ENTRIES_AT_ONCE)).entries:
+        made = await _vectors(upstream, dialect, way, recall.model, found.entries)
+        if not await store.index(ref, made, revision=found.revision) or len(found.entries) < ENTRIES_AT_ONCE:
             return
 
 

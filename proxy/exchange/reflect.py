@@ -12,7 +12,7 @@ import msgspec
 from proxy.context import summary as rolling
 from proxy.context.contract import Budget, Read, Summarise
 from proxy.conversation import turn
-from proxy.conversation.entry import Entry, Preamble, new_id
+from proxy.conversation.entry import Chain, Entry, Preamble, new_id
 from proxy.conversation.message import Message
 from proxy.conversation.summary import Summary
 from proxy.dialects.contract import Dialect
@@ -110,23 +110,24 @@ class Reflections:
         most: int | None = None
         try:
             for _ in range(PORTIONS_AT_MOST):
-                fold, preamble = await self._fold(cause, most)
-                if fold is None:
+                chain, fold = await self._fold(cause, most)
+                if chain is None or fold is None:
                     return
                 try:
-                    summary = await self._written(cause, fold, preamble)
+                    summary = await self._written(cause, fold, chain.preamble)
                 except _TooLong:
                     weight = sum(shape.tokens for shape, _ in fold.items)
                     if weight <= LEAST_PORTION:
                         raise Failed from None
                     most = weight // 2
                     continue
-                if not await self._store.keep_summary(cause.ref, summary) or fold.complete:
+                kept = await self._store.keep_summary(cause.ref, summary, revision=chain.revision)
+                if not kept or fold.complete:
                     return
         except ProxyError as error:
             raise Failed from error
 
-    async def _fold(self, cause: Cause, most: int | None) -> tuple[rolling.Fold | None, Preamble | None]:
+    async def _fold(self, cause: Cause, most: int | None) -> tuple[Chain | None, rolling.Fold | None]:
         chain = await self._store.load(cause.ref, key=cause.room.key, reach=0, entry=cause.head)
         if chain is None:
             return None, None
@@ -138,7 +139,7 @@ class Reflections:
                 need = steps.send(await self._store.read(cause.ref, cause.head, need.first, need.upto))
         except StopIteration as stop:
             fold: rolling.Fold | None = stop.value
-            return fold, chain.preamble
+            return chain, fold
 
     async def _written(self, cause: Cause, fold: rolling.Fold, before: Preamble | None) -> Summary:
         """Asks the model. Raises Failed for anything that is no summary, _TooLong if it cannot take so much."""

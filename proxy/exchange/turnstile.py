@@ -8,12 +8,12 @@ import asyncio
 from collections import deque
 from enum import Enum
 
-from proxy.errors import QueueTimeout, SessionBusy, Stopping
+from proxy.errors import QueueFull, QueueTimeout, SessionBusy, Stopping
 from proxy.policy import Policy
 from proxy.stores.contract import Ref
 
-QUEUE_AT_MOST = 1000
-"""Requests that wait on one session."""
+QUEUE_AT_MOST = 100
+"""Requests that wait on one session, where the settings say nothing else."""
 
 
 class Reason(Enum):
@@ -67,7 +67,9 @@ class Visit:
 class Turnstile:
     """Who holds which session, and who waits for it. Empty when nothing runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, queue_at_most: int = QUEUE_AT_MOST) -> None:
+        """`queue_at_most`: requests that may wait on one session; 0: none, who finds it held is refused at once."""
+        self._queue_at_most = queue_at_most
         self._holders: dict[Ref, Visit] = {}
         self._queues: dict[Ref, deque[tuple[asyncio.Future[None], Visit]]] = {}
         self._visits: set[Visit] = set()
@@ -89,7 +91,7 @@ class Turnstile:
         """Takes the session for `visit`, until it leaves or ends.
 
         A reply that is still being finished for a client who left is ended by a new request, but not by the same one
-        again (`visit.key`). Raises SessionBusy (policy `reject`), QueueTimeout.
+        again (`visit.key`). Raises SessionBusy (policy `reject`), QueueFull, QueueTimeout.
         """
         mode = policy.session.concurrency
         if mode == "parallel":
@@ -106,9 +108,13 @@ class Turnstile:
             raise SessionBusy(
                 'Another request on this session is running; wait for its end, or set concurrency = "queue".'
             )
+        if len(self._queues.get(ref, ())) >= self._queue_at_most:
+            raise QueueFull(
+                f"{self._queue_at_most} requests wait on this session already; send fewer at once, or raise "
+                "REMORA_MAX_QUEUE.",
+                retry_after_s=1,
+            )
         queue = self._queues.setdefault(ref, deque())
-        if len(queue) >= QUEUE_AT_MOST:
-            raise QueueTimeout("Too many requests wait on this session; send fewer at once.", retry_after_s=1)
         turn = asyncio.get_running_loop().create_future()
         queue.append((turn, visit))
         try:

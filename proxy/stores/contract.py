@@ -1,8 +1,8 @@
 """What a store promises. Every store passes `tests/stores/contract.py`, which proves these words.
 
-A store keeps entries (immutable), refs that name them, preambles, plans, replays, summaries, and what entries are found
-by. It knows nothing of dialects or
-of how contexts are made. Everything is scoped by tenant: a ref of one tenant does not exist for another.
+A store keeps entries (immutable until they are redacted), refs that name them, preambles, plans, replays, summaries,
+what entries are found by, and runs: responses that are still being made. It knows nothing of dialects or of how
+contexts are made. Everything is scoped by tenant: a ref of one tenant does not exist for another.
 Every method is one round trip. Every method raises StoreUnavailable when the store cannot be read or written, has too
 much waiting, or is closed. A ref whose time is over is unknown to every method, whether or not it was swept yet.
 """
@@ -24,7 +24,8 @@ STICKY_MS = 24 * 60 * 60 * 1000
 
 
 class Ref(msgspec.Struct, frozen=True):
-    """A name for an entry. `kind` is `session`, or `chain`: responses that go on from each other."""
+    """A name for an entry. `kind` is `session`; `chain`: responses that go on from each other; `conversation`, which
+    only `label` makes; or `completion`: a label without entries."""
 
     tenant: str
     kind: str
@@ -56,7 +57,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     failed exchanges only."""
     entry: Entry
     """Its `parent` is on a branch of this ref (or ""); it need not be the head: then this starts a branch. A parent
-    that is not there is a mistake of the caller, ValueError; but Conflict where `moves` is False."""
+    that is not there (any more) is a Conflict."""
     preamble: Preamble | None = None
     """The preamble whose id is `entry.facts.preamble`; None where that is b"". Kept once for each ref."""
     plan: bytes = b""
@@ -131,6 +132,51 @@ class Noted(msgspec.Struct, frozen=True):
     """b"" for an entry without one."""
 
 
+class Label(msgspec.Struct, frozen=True):
+    """A ref with what is kept about the ref itself."""
+
+    ref: Ref
+    label: bytes
+    created_ms: int
+    """When the ref was made."""
+
+
+class Redaction(msgspec.Struct, frozen=True):
+    """What stands in the place of an entry of which something was erased."""
+
+    entry: Entry
+    """With the id, parent, count, positions, turn and digest that it had."""
+    note: bytes
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A response that is still being made, or was never made to its end."""
+
+    ref: Ref
+    entry: str
+    """The id of the entry that it may become."""
+    owner: str
+    """The process that makes it."""
+    state: bytes
+    """What readers are told of it; opaque here."""
+    ended: bool
+    cancelled: bool
+    """Somebody wants it to end."""
+    beat_ms: int
+    """When its owner was last heard of, in milliseconds since 1970."""
+    events: int
+    """How many its log was given. They are numbered from 0."""
+
+
+class End(msgspec.Struct, frozen=True):
+    """A run is over."""
+
+    log_s: float
+    """So long its log is kept."""
+    keep: bool
+    """The run stays until its ref goes; else it goes with its log."""
+
+
 class Vectors(msgspec.Struct, frozen=True):
     """The vectors on one chain."""
 
@@ -151,6 +197,14 @@ class Index(msgspec.Struct, frozen=True):
     """The model that made `vectors`."""
     vectors: tuple[bytes, ...] = ()
     """For each of its messages, b"" for one without; () leaves those that are there as they are."""
+
+
+class Unindexed(msgspec.Struct, frozen=True):
+    """Entries that are to be indexed."""
+
+    revision: int
+    """Of their ref, as in `Chain`."""
+    entries: Sequence[Entry]
 
 
 _position = attrgetter("upto")
@@ -233,20 +287,22 @@ class Store(Protocol):
         """The client has the whole reply: its replay, unless sticky, may be forgotten. Written with the next batch;
         after a crash the replay may still be there."""
 
-    async def keep_summary(self, ref: Ref, summary: Summary) -> bool:
-        """Keeps it, durable when this returns; False if the ref or the summary's entry is unknown (erased meanwhile).
-        Kept before under the same id: True, and nothing happens."""
+    async def keep_summary(self, ref: Ref, summary: Summary, *, revision: int) -> bool:
+        """Keeps it, durable when this returns; False if the ref or the summary's entry is unknown (erased meanwhile),
+        or the ref is of another revision than the `Chain` that it was made from. Kept before under the same id: True,
+        and nothing happens."""
 
     async def summaries(self, ref: Ref) -> Sequence[Summary]:
         """Every generation, of all branches, in the order in which they were kept."""
 
-    async def index(self, ref: Ref, indexes: Sequence[Index]) -> None:
-        """Makes entries searchable, in the order given. Passed over are entries that are unknown, indexed already, or
+    async def index(self, ref: Ref, indexes: Sequence[Index], *, revision: int) -> bool:
+        """Makes entries searchable, in the order given. False, and nothing happens, if the ref is unknown or of another
+        revision by now than when the entries were read. Passed over are entries that are unknown, indexed already, or
         whose parent is not indexed (so what is indexed of a chain is its beginning); all told apart for the words and
         for each model. Kept as safely as an entry is, but nothing is lost without it: what is missing can be made
         again. ValueError if there are not as many words or vectors as the entry has messages."""
 
-    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Sequence[Entry]:
+    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Unindexed:
         """The oldest entries of the chain that ends with `entry` which have no words (`model` ""), or no vectors of
         `model`; at most so many."""
 
@@ -275,14 +331,74 @@ class Store(Protocol):
         """Replaces the entry's note, b"" removes it; nothing of the old one is left. Durable when this returns; False
         if the ref or the entry is unknown."""
 
+    async def noted(self, ref: Ref, first: int, upto: int) -> Sequence[Noted]:
+        """As `read`, of the chain that ends with the ref's head, with the notes."""
+
+    async def redact(
+        self, ref: Ref, redactions: Sequence[Redaction], *, preamble: tuple[bytes, Preamble] | None
+    ) -> bool:
+        """Puts these in the place of their entries, whose old content is gone for good, and `preamble[1]` in the place
+        of the preamble with the id `preamble[0]`. With them go all summaries, words and vectors of the ref, and the
+        replays of these entries. The ref's revision counts up: what was made from the old content and comes late is not
+        kept. Durable when this returns; False, and nothing happens, if the ref or one of the entries is unknown."""
+
+    async def prune(self, ref: Ref, entry: str) -> bool:
+        """Removes the entry's note, and erases every entry (with what was made from it: plan, replays, summaries) that
+        has none itself and that no entry with a note goes on from; failed ones, and runs that have ended, which stand on
+        such an entry go with it. If no entry is left, the ref is erased; if its head is gone, the newest entry left
+        is the head. False if the ref or the entry is unknown. Words and vectors of the ref may go too: they can be made
+        again. For refs of kind `chain`."""
+
+    async def label(self, ref: Ref, label: bytes, *, new: bool, ttl_s: int | None = None) -> bool:
+        """Replaces what is kept about the ref itself. `new`: makes the ref, without a head, to expire after `ttl_s`;
+        False if it is there. Else False if it is unknown, and its expiry stays. Durable when this returns."""
+
+    async def labelled(self, ref: Ref) -> Label | None:
+        """b"" for a ref that was never given a label; None for one that is unknown."""
+
+    async def labels(
+        self, tenant: str, kind: str, *, after: str | None, most: int, newest_first: bool
+    ) -> Sequence[Label]:
+        """The labelled refs of a tenant in the order in which they were made (by time, then name): at most so many,
+        behind the ref with the name `after` (None: from the start; [] if it is unknown)."""
+
+    async def begin_run(self, ref: Ref, entry: str, *, owner: str, state: bytes, ttl_s: int | None) -> bool:
+        """Begins a run with an empty log. A ref that is unknown is made without a head, to expire after `ttl_s`, but
+        for a conversation: then, and if there is such a run or entry, False. Durable when this returns."""
+
+    async def log_run(
+        self,
+        ref: Ref,
+        entry: str,
+        *,
+        owner: str,
+        events: Sequence[bytes] = (),
+        state: bytes | None = None,
+        end: End | None = None,
+    ) -> Run | None:
+        """Its owner is alive: adds to the log, replaces the state, ends it, as far as given; durable when this returns.
+        Returns the run as it is then. None, and nothing happens, if it is unknown, has ended, or has another owner."""
+
+    async def find_run(self, tenant: str, tag: str, entry: str) -> Run | None:
+        """The run of this entry on a ref of this tenant with this tag. None if there is none, or it was erased."""
+
+    async def run_events(self, ref: Ref, entry: str, after: int, most: int) -> Sequence[bytes]:
+        """Of its log the events with numbers above `after` (-1: all), at most so many. Empty when it is kept no more."""
+
+    async def cancel_run(self, ref: Ref, entry: str) -> Run | None:
+        """Notes that it shall end, unless it has ended; durable when this returns. Returns the run as it is then."""
+
+    async def stale_runs(self, silent_ms: int, most: int) -> Sequence[Run]:
+        """Of all tenants: runs that have not ended and whose owners have not been heard of for so long."""
+
     async def erase(self, ref: Ref) -> bool:
-        """Removes the ref with all its entries, preambles, plans, replays, summaries, words, vectors and notes, for
-        good; False if it is unknown.
+        """Removes the ref with all its entries, preambles, plans, replays, summaries, words, vectors, notes, runs and
+        its label, for good; False if it is unknown.
         An append that is under way when this returns ends in Conflict(None)."""
 
     async def expire(self, limit: int) -> int:
-        """Erases up to `limit` refs whose time is over and sticky replays that are too old; returns how many of both.
-        Less than `limit`: there is no more."""
+        """Erases up to `limit` refs whose time is over, sticky replays that are too old, and logs of runs that are kept
+        no longer; returns how many of all. Less than `limit`: there is no more."""
 
     async def ping(self) -> None:
         """Raises StoreUnavailable unless the store can be written now."""

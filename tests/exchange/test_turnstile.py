@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from proxy.errors import QueueTimeout, SessionBusy, Stopping
+from proxy.errors import QueueFull, QueueTimeout, SessionBusy, Stopping
 from proxy.exchange.turnstile import Reason, Turnstile, Visit
 from proxy.policy import Policy, Session
 from proxy.stores.contract import Ref
@@ -23,8 +23,8 @@ def policy(concurrency: str = "queue", timeout_s: float = 60.0) -> Policy:
 class Hall:
     """Runs visits as tasks and writes down what happened."""
 
-    def __init__(self) -> None:
-        self.turnstile = Turnstile()
+    def __init__(self, turnstile: Turnstile | None = None) -> None:
+        self.turnstile = turnstile or Turnstile()
         self.events: list[str] = []
         self.visits: dict[str, Visit] = {}
         self.inside: dict[str, asyncio.Event] = {}
@@ -120,6 +120,28 @@ async def test_a_wait_is_bounded_and_leaves_no_trace_in_the_queue() -> None:
     assert not hall.turnstile._queues
     done.set()
     await one
+
+
+@pytest.mark.parametrize("at_most", [0, 1, 3])
+async def test_a_queue_that_is_full_refuses_at_once_and_takes_the_next_when_one_has_gone(at_most: int) -> None:
+    hall = Hall(Turnstile(at_most))
+    tasks = [hall.start(str(n), policy()) for n in range(at_most + 1)]
+    await settled()
+    refused, _ = hall.start("refused", policy())
+    with pytest.raises(QueueFull) as told:
+        await refused
+    assert (told.value.status, told.value.retry_after_s) == (429, 1)
+    elsewhere, done = hall.start("elsewhere", policy(), ref=Ref("other", "session", "s"))
+    done.set()
+    await elsewhere
+    tasks[0][1].set()
+    await tasks[0][0]
+    taken, done = hall.start("taken", policy())
+    for each in (*(done for _, done in tasks[1:]), done):
+        each.set()
+    await asyncio.gather(*(task for task, _ in tasks[1:]), taken)
+    assert hall.events[-1] == "taken out"
+    assert not hall.turnstile._queues
 
 
 async def test_a_client_that_leaves_the_queue_is_passed_over() -> None:
