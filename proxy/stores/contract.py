@@ -344,8 +344,8 @@ class Store(Protocol):
 
     async def prune(self, ref: Ref, entry: str) -> bool:
         """Removes the entry's note, and erases every entry (with what was made from it: plan, replays, summaries) that
-        has none itself and that no entry with a note goes on from; failed ones, and runs that have ended, which stand on
-        such an entry go with it. If no entry is left, the ref is erased; if its head is gone, the newest entry left
+        has none itself and that no entry with a note goes on from; failed ones, and runs that have ended, which stand
+        on such an entry go with it. If no entry is left, the ref is erased; if its head is gone, the newest entry left
         is the head. False if the ref or the entry is unknown. Words and vectors of the ref may go too: they can be made
         again. For refs of kind `chain`."""
 
@@ -383,7 +383,8 @@ class Store(Protocol):
         """The run of this entry on a ref of this tenant with this tag. None if there is none, or it was erased."""
 
     async def run_events(self, ref: Ref, entry: str, after: int, most: int) -> Sequence[bytes]:
-        """Of its log the events with numbers above `after` (-1: all), at most so many. Empty when it is kept no more."""
+        """Of its log the events with numbers above `after` (-1: all), at most so many. Empty when it is kept no
+        more."""
 
     async def cancel_run(self, ref: Ref, entry: str) -> Run | None:
         """Notes that it shall end, unless it has ended; durable when this returns. Returns the run as it is then."""
