@@ -3,7 +3,7 @@
 A dialect is a module-level value in its file, listed in `DIALECTS` of `proxy/dialects/__init__.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -148,12 +148,28 @@ class Asked(Protocol):
         """The client may ask for it again."""
 
     @property
+    def background(self) -> bool:
+        """The client does not wait for it."""
+
+    @property
+    def previous(self) -> str:
+        """The id of the response that it goes on from, "" for none."""
+
+    @property
+    def conversation(self) -> str:
+        """The id of the conversation that it is part of, "" for none."""
+
+    @property
+    def truncates(self) -> bool | None:
+        """What does not fit may be left out (True), or the request shall be refused (False); None: not said."""
+
+    @property
     def items(self) -> tuple[bytes, ...]:
         """The request's own input, JSON objects with ids."""
 
 
 class Transcoder(Protocol):
-    """Turns the upstream's stream into that of the other API."""
+    """Turns the upstream's stream into that of the other API. What it gives out are whole events."""
 
     def begin(self) -> bytes: ...
 
@@ -161,21 +177,57 @@ class Transcoder(Protocol):
         """Bytes of the one stream, cut anywhere -> of the other."""
 
     def end(self, answer: dict[str, object]) -> bytes:
-        """Closes what is open; `answer` is the finished reply."""
+        """Closes what is open; `answer` is the finished reply, whatever its status."""
 
     def error(self, code: str, message: str) -> bytes:
         """Tells of an error in the middle."""
 
 
+class Piece(msgspec.Struct, frozen=True):
+    """One message of the upstream's dialect, and what it was made from."""
+
+    wire: bytes
+    items: tuple[int, ...]
+    """The places of the items that it says."""
+
+
 class Translation(Protocol):
     """A stateful API over the upstream's stateless dialect. `id`: 48 hex digits that the reply is called by."""
 
-    def read(self, body: bytes, id: str) -> Asked:
-        """Raises InvalidBody with the member's name in `param`."""
+    def references(self, body: bytes) -> tuple[str, ...]:
+        """The ids of stored items that the input refers to, each once. What is malformed is left to `read`."""
 
-    def answer(self, asked: Asked, id: str, created_at: int, answer: Reply) -> dict[str, object]: ...
+    def read(self, body: bytes, id: str, known: Mapping[str, bytes]) -> Asked:
+        """`known`: the stored items that are referred to, by their ids. Raises InvalidBody with the member's name in
+        `param`, NotFound for a reference to an item that is not known."""
+
+    def read_items(self, items: object, id: str, known: Mapping[str, bytes], *, member: str) -> tuple[bytes, ...]:
+        """Items that a client adds (JSON as decoded, a list named `member`), each as JSON with an id of ours whatever
+        id it came with. Raises InvalidBody, NotFound."""
+
+    def pieces(self, items: Sequence[bytes]) -> tuple[Piece, ...]:
+        """The messages that these items, input or output, say together, in their order."""
+
+    def answer(
+        self, asked: Asked, id: str, created_at: int, answer: Reply, *, status: str | None = None
+    ) -> dict[str, object]:
+        """The finished response. Without `status` the reply says it; `cancelled` and `failed` can be said of any."""
+
+    def unfinished(self, asked: Asked, id: str, created_at: int, status: str) -> dict[str, object]:
+        """The response before its reply has come: `queued`, `in_progress`, `cancelled`, or `failed`, without output."""
+
+    def failed(self, answer: dict[str, object], code: str, message: str) -> dict[str, object]:
+        """The response as one that failed."""
+
+    def settled(self, answer: Reply, id: str) -> Reply:
+        """The reply as it is recorded: calls that the upstream gave no id have the one that the response gives them."""
 
     def transcoder(self, asked: Asked, id: str, created_at: int) -> Transcoder: ...
 
     def whole(self, answer: dict[str, object]) -> bytes:
         """The stream of a reply that is there already."""
+
+    def compaction(
+        self, items: Sequence[bytes], summary: str, id: str, created_at: int, usage: Reply
+    ) -> dict[str, object]:
+        """The answer to a request for compaction: an item that stands for `items`, which `pieces` reads again."""
