@@ -1,5 +1,5 @@
-"""`python -m bench`: the tables of bench/RESULTS.md, `recall` those of recall and summaries alone, or with `peers` the
-part beside other proxies."""
+"""`python -m bench`: the tables of bench/RESULTS.md, `recall` those of recall and summaries alone, `chain` those of
+chains of responses alone, or with `peers` the part beside other proxies."""
 
 import argparse
 import signal
@@ -78,7 +78,7 @@ def render(samples: Samples, house: House, rounds: int, where: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("house", "recall", "peers"), default="house")
+    parser.add_argument("what", nargs="?", choices=("house", "recall", "chain", "peers"), default="house")
     parser.add_argument(
         "--quick", action="store_true", help="fewer rounds and depths, about three minutes; only prints"
     )
@@ -91,12 +91,16 @@ def main() -> int:
 
             sections = {"peers": measure_peers(quick=options.quick)}
         else:
+            from bench.chain import measure_chain
             from bench.recalling import measure_recall
 
             sections = {}
             if options.what == "house":
                 sections["house"], _ = measure(QUICK if options.quick else FULL)
-            sections["recall"] = measure_recall(quick=options.quick)
+            if options.what != "chain":
+                sections["recall"] = measure_recall(quick=options.quick)
+            if options.what != "recall":
+                sections["chain"] = measure_chain(quick=options.quick)
     except BenchError as error:
         say(f"bench: {error}")
         return 1

@@ -2,14 +2,11 @@
 
 import asyncio
 import gc
-import logging
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
-
-from aiohttp import web
 
 from proxy.dialects import DIALECTS, generates
 from proxy.dialects.chat import CHAT
@@ -20,10 +17,16 @@ from proxy.exchange.house import House
 from proxy.exchange.tenant import Tenants
 from proxy.observe.log import Log
 from proxy.policy import Policies, unsearchable
+from proxy.resources import notes
+from proxy.resources.asides import Asides
+from proxy.resources.conversations import Conversations
 from proxy.resources.responses import Responses
-from proxy.server.admin import Admin
+from proxy.resources.runs import Runs
+from proxy.server.admin import Admin, hindrance
 from proxy.server.handler import Handler
+from proxy.server.listen import listen, shown
 from proxy.server.passthrough import Relay
+from proxy.server.stored import Stored
 from proxy.server.routes import admin_app, client_app
 from proxy.settings import Settings
 from proxy.stores import open_store
@@ -32,18 +35,10 @@ from proxy.stores.retention import sweep
 from proxy.tokens import vocabulary
 from proxy.upstream.client import UpstreamClient
 
-_silent = logging.getLogger("proxy.silent")
-"""For aiohttp, which would log requests that are no HTTP with their bytes, credentials included. What matters is told
-by the handler itself."""
-_silent.addHandler(logging.NullHandler())
-_silent.propagate = False
-
 SWEEP_EVERY_S = 5.0
-KEEP_ALIVE_S = 75.0
+STOPPING = "stopping: running exchanges may end"
 GC_THRESHOLD = 20_000
 """Objects made between two collections: cycles are rare here, and a look for them costs more than they do."""
-LINE_AT_MOST = 16_384
-"""Bytes of a request line or a header line."""
 
 
 class Running(NamedTuple):
@@ -58,28 +53,24 @@ class Running(NamedTuple):
 async def serve(settings: Settings, policies: Policies) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status. Raises SettingsError before anything is served."""
     async with running(settings, policies) as here:
-        say(
-            f"remora listens on http://{_host(here.listen)} (admin http://{_host(here.admin)}), "
-            f"upstream {settings.upstream}, store {_without_user(settings.store)}, policies {', '.join(policies.names)}"
-        )
+        say(start_line(settings, policies, here.listen, here.admin))
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         loop.add_signal_handler(signal.SIGINT, stop.set)
         loop.add_signal_handler(signal.SIGHUP, _reload, here.house, settings)
-        # what was made so far stays: the collector need not look at it again and again, nor run for each few requests
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD, 20, 50)
+        settle()
         await stop.wait()
-        say("stopping: running exchanges may end")
+        say(STOPPING)
     return 0
 
 
 @asynccontextmanager
-async def running(settings: Settings, policies: Policies) -> AsyncIterator[Running]:
+async def running(settings: Settings, policies: Policies, *, shared: bool = False) -> AsyncIterator[Running]:
     """Everything, started in the order in which it is needed and ended in the other order: no new connections, running
-    exchanges end (bounded), the store commits and closes. Raises SettingsError."""
+    exchanges end (bounded), the store commits and closes. Raises SettingsError.
+
+    `shared`: as one of several processes on the same address, which have one admin listener elsewhere."""
     async with AsyncExitStack() as stack:
         log = Log()
         stack.push_async_callback(log.close)
@@ -106,55 +97,75 @@ async def running(settings: Settings, policies: Policies) -> AsyncIterator[Runni
         stack.push_async_callback(_cancelled, sweeper)
         preload = asyncio.create_task(asyncio.to_thread(vocabulary.preload))
         stack.push_async_callback(_awaited, preload)
+        stored = await _stored(settings, house, stack)
         handler = Handler(
             house=house,
             relay=Relay(upstream),
             tenants=Tenants(settings.tenant, settings.api_keys, await store.secret()),
             dialects=DIALECTS,
             generates=generates,
-            responses=Responses(house, CHAT, RESPONSES) if settings.responses == "translate" else None,
+            stored=stored,
             log=log,
             say=say,
             upstream_api_key=settings.upstream_api_key,
             max_body_bytes=settings.max_body_bytes,
             write_timeout_s=settings.idle_timeout_s,
         )
-        admin = await _listen(admin_app(Admin(house)), settings.admin, "--admin", stack, stop_timeout_s=1.0)
+        admin = settings.admin
+        if not shared:
+            office = admin_app(Admin(lambda: hindrance(house)))
+            admin = await listen(office, settings.admin, "--admin", stack, stop_timeout_s=1.0)
         stack.push_async_callback(handler.close)
-        app = client_app(handler)
-        listen = await _listen(app, settings.listen, "--listen", stack, stop_timeout_s=settings.stop_timeout_s)
+        bound = await listen(
+            client_app(handler),
+            settings.listen,
+            "--listen",
+            stack,
+            stop_timeout_s=settings.stop_timeout_s,
+            shared=shared,
+        )
         loop = asyncio.get_running_loop()
         # called first of all: those whose clients wait and those whose clients have gone share one bound
         stack.callback(lambda: handler.stop_by(loop.time() + settings.stop_timeout_s))
-        yield Running(house, listen, admin)
+        yield Running(house, bound, admin)
 
 
-async def _listen(
-    app: web.Application, address: tuple[str, int], flag: str, stack: AsyncExitStack, *, stop_timeout_s: float
-) -> tuple[str, int]:
-    """Returns the address that was bound."""
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=_silent,
-        handle_signals=False,
-        handler_cancellation=True,
-        auto_decompress=False,
-        keepalive_timeout=KEEP_ALIVE_S,
-        max_line_size=LINE_AT_MOST,
-        max_field_size=LINE_AT_MOST,
-        shutdown_timeout=stop_timeout_s,
+async def _stored(settings: Settings, house: House, stack: AsyncExitStack) -> Stored | None:
+    """The Responses and Conversations APIs; None where they pass through."""
+    if settings.responses == "off":
+        return None
+
+    def failed(state: bytes) -> bytes:
+        return notes.failed(state, RESPONSES, "The process that made this response died.")
+
+    runs = Runs(house.store, log_s=settings.resume_for_s, failed=failed, say=say, broke=house.broke)
+    runs.open()
+    stack.push_async_callback(runs.close)
+    responses = Responses(house, CHAT, RESPONSES, runs)
+    conversations = Conversations(house, CHAT, RESPONSES, responses)
+    return Stored(responses, conversations, Asides(house, CHAT, RESPONSES, responses))
+
+
+def settle() -> None:
+    """What was made so far stays: the collector need not look at it again and again, nor run for each few requests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 50)
+
+
+def start_line(settings: Settings, policies: Policies, bound: tuple[str, int], admin: tuple[str, int]) -> str:
+    workers = f", {settings.workers} workers" if settings.workers > 1 else ""
+    return (
+        f"remora listens on http://{shown(bound)} (admin http://{shown(admin)}), upstream {settings.upstream}, "
+        f"store {_without_user(settings.store)}, policies {', '.join(policies.names)}{workers}"
     )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    host, port = address
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise SettingsError(f"{flag} {_host(address)}: {why}; choose another address") from None
-    bound: tuple[str, int] = runner.addresses[0][:2]
-    return bound
+
+
+def load(settings: Settings, store: Store) -> Policies:
+    """The policies as they are in their files now. Raises SettingsError."""
+    policies = Policies.load(settings.policies)
+    _check(policies, store)
+    return policies
 
 
 def _check(policies: Policies, store: Store) -> None:
@@ -165,12 +176,18 @@ def _check(policies: Policies, store: Store) -> None:
 
 def _reload(house: House, settings: Settings) -> None:
     try:
-        policies = Policies.load(settings.policies)
-        _check(policies, house.store)
-        house.policies = policies
-        say(f"policies reloaded: {', '.join(house.policies.names)}")
+        house.policies = load(settings, house.store)
+        say(reloaded(house.policies))
     except SettingsError as error:
-        say(f"policies not reloaded, the old ones stay: {error}")
+        say(not_reloaded(error))
+
+
+def reloaded(policies: Policies) -> str:
+    return f"policies reloaded: {', '.join(policies.names)}"
+
+
+def not_reloaded(error: SettingsError) -> str:
+    return f"policies not reloaded, the old ones stay: {error}"
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:
@@ -187,11 +204,6 @@ def _without_user(url: str) -> str:
     head, at, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
     return f"{head}{at}{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}" if at else url
-
-
-def _host(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def say(line: str) -> None:

@@ -10,6 +10,7 @@
     │   ├── UnknownToolCall         unknown_tool_call
     │   ├── UnsupportedDialect      unsupported_dialect
     │   ├── PreviousResponseNotFound    previous_response_not_found
+    │   ├── ContextTooLong          context_length_exceeded
     │   └── IdempotencyKeyReused    idempotency_key_reused
     ├── Unauthorized 401            invalid_api_key
     ├── NotFound 404                not_found
@@ -17,6 +18,7 @@
     ├── SessionConflict 409         session_conflict
     ├── BodyTooLarge 413            body_too_large
     ├── UnsupportedEncoding 415     unsupported_encoding
+    ├── UpgradeRequired 426         upgrade_required
     ├── QueueFull 429               queue_full
     ├── UpstreamError 502           upstream_error
     │   ├── UpstreamUnreachable     upstream_unreachable
@@ -89,6 +91,12 @@ class PreviousResponseNotFound(BadRequest):
     code = "previous_response_not_found"
 
 
+class ContextTooLong(BadRequest):
+    """The client wants all of its history sent, and that does not fit."""
+
+    code = "context_length_exceeded"
+
+
 class IdempotencyKeyReused(BadRequest):
     code = "idempotency_key_reused"
 
@@ -132,6 +140,14 @@ class BodyTooLarge(ProxyError):
 class UnsupportedEncoding(ProxyError):
     status = 415
     code = "unsupported_encoding"
+    type = "invalid_request_error"
+
+
+class UpgradeRequired(ProxyError):
+    """A WebSocket was asked for where there is none."""
+
+    status = 426
+    code = "upgrade_required"
     type = "invalid_request_error"
 
 

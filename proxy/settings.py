@@ -28,14 +28,25 @@ class Settings(msgspec.Struct, frozen=True):
     """(name, key); the name is the tenant. Several keys may share a name, so that a key can be replaced."""
     tenant: str = "credential"
     """`credential`, `shared` or `header:NAME`."""
-    responses: str = "off"
-    """`translate`: the Responses API is served over Chat Completions; `off`: its requests pass through."""
+    responses: str = "translate"
+    """The Responses and Conversations APIs are served over Chat Completions (`translate`), or over an upstream that
+    speaks stateless Responses itself (`native`); `off`: their requests pass through."""
+    resume_for_s: float = 600.0
+    """How long the events of a stored response can be asked for again after its end."""
+    stored_completions: bool = False
+    """Chat completions with `store` can be asked for again here; else their requests pass through."""
     connect_timeout_s: float = 10.0
     first_byte_timeout_s: float = 600.0
     idle_timeout_s: float = 300.0
     stop_timeout_s: float = 30.0
     """How long running exchanges may take to end after SIGTERM."""
     max_body_bytes: int = 32 * 1024 * 1024
+    workers: int = 1
+    """Processes that share the listener."""
+    max_exchanges: int = 2000
+    """Requests under way at once in one worker, pass-through and those whose clients have gone included."""
+    max_queue: int = 100
+    """Requests that wait on one session in one worker; 0: none."""
 
     def __repr__(self) -> str:
         return f"Settings(upstream={self.upstream!r}, listen={self.listen!r}, store={self.store!r}, …)"
@@ -172,9 +183,24 @@ def _tenant(text: str) -> str:
 
 
 def _responses(text: str) -> str:
-    if text not in ("translate", "off"):
-        raise ValueError(f"{text!r} is neither translate nor off")
+    if text not in ("translate", "native", "off"):
+        raise ValueError(f"{text!r} is none of translate, native and off")
     return text
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError(f"{text!r} is neither on nor off")
+    return text == "on"
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= most):
+            raise ValueError(f"{text[:20]!r} is no whole number from {least} to {most}")
+        return int(text)
+
+    return parse
 
 
 _SETTINGS: dict[str, tuple[str, Callable[[str], object]]] = {
@@ -187,11 +213,16 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], object]]] = {
     "REMORA_API_KEYS": ("api_keys", _keys),
     "REMORA_TENANT": ("tenant", _tenant),
     "REMORA_RESPONSES": ("responses", _responses),
+    "REMORA_RESUME_FOR": ("resume_for_s", duration_s),
+    "REMORA_STORED_COMPLETIONS": ("stored_completions", _switch),
     "REMORA_CONNECT_TIMEOUT": ("connect_timeout_s", duration_s),
     "REMORA_FIRST_BYTE_TIMEOUT": ("first_byte_timeout_s", duration_s),
     "REMORA_IDLE_TIMEOUT": ("idle_timeout_s", duration_s),
     "REMORA_STOP_TIMEOUT": ("stop_timeout_s", duration_s),
     "REMORA_MAX_BODY": ("max_body_bytes", size_bytes),
+    "REMORA_WORKERS": ("workers", _whole(1, 256)),
+    "REMORA_MAX_EXCHANGES": ("max_exchanges", _whole(1, 1_000_000)),
+    "REMORA_MAX_QUEUE": ("max_queue", _whole(0, 1_000_000)),
 }
 VARIABLES = tuple(_SETTINGS)
 
@@ -218,6 +249,11 @@ def _together(settings: Settings, said: Mapping[str, str]) -> list[str]:
     if port and port == admin_port and (host == admin or {host, admin} & {"0.0.0.0", "::"}):  # noqa: S104 - compared, not bound
         mistakes.append(
             f"{said['admin']}: port {port} is that of {said['listen']}; clients and administration never share one."
+        )
+    if settings.workers > 1 and settings.store.lower().startswith("memory:"):
+        mistakes.append(
+            f"{said['workers']}: {settings.workers} workers cannot share store memory:, which each would have for "
+            "itself; choose sqlite:///remora.db, postgresql://… or redis://…, or one worker."
         )
     if settings.api_keys and not settings.upstream_api_key and settings.upstream != ECHO:
         mistakes.append(

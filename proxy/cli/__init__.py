@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,19 @@ WRONG_SETTING = 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status. Whatever goes wrong is told on stderr in lines `remora: …`."""
     args = _parser().parse_args(argv)
-    try:
+
+    def command() -> int:
         status: int = import_module(args.file).run(args)
         sys.stdout.flush()
+        return status
+
+    return reported(command)
+
+
+def reported(command: Callable[[], int]) -> int:
+    """What `command` returns, or the exit status of its failure, which is told."""
+    try:
+        return command()
     except SettingsError as error:
         return _fail(str(error), WRONG_SETTING)
     except (ProxyError, CommandError) as error:
@@ -29,7 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + 13
     except KeyboardInterrupt:
         return 128 + 2
-    return status
 
 
 class CommandError(Exception):
@@ -131,6 +140,7 @@ def _settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--admin", metavar="HOST:PORT", help="for administration; default: 127.0.0.1:9901")
     parser.add_argument("--store", metavar="URL", help="where sessions are kept; default: sqlite:///remora.db")
     parser.add_argument("--policies", metavar="DIR", help="folder of policy files; default: policies, if there is one")
+    parser.add_argument("--workers", metavar="N", help="processes that share the listener; default: 1")
 
 
 def _simulate(parser: argparse.ArgumentParser) -> None:
@@ -154,6 +164,9 @@ def _simulate(parser: argparse.ArgumentParser) -> None:
     add("--pace", metavar="TIME", default="1m", help="between turns, where no times are told; default: %(default)s")
 
 
+_FLAGS = ("upstream", "listen", "admin", "store", "policies", "workers")
+
+
 def flags(args: argparse.Namespace) -> dict[str, str | None]:
     """The flags of `_settings`, by name."""
-    return {f"--{name}": getattr(args, name) for name in ("upstream", "listen", "admin", "store", "policies")}
+    return {f"--{name}": getattr(args, name) for name in _FLAGS}

@@ -23,6 +23,10 @@ def run(args: argparse.Namespace) -> int:
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     # what serves is heavy to import, so that a mistake is told before it
+    if found.workers > 1:
+        from proxy.supervisor import supervise
+
+        return run_loop(supervise(found, policies))
     from proxy.app import serve
 
     return run_loop(serve(found, policies))

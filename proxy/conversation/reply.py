@@ -23,8 +23,17 @@ class Reply(msgspec.Struct, frozen=True):
     """As the upstream reported; 0: it did not."""
     completion_tokens: int = 0
     cached_tokens: int = 0
+    """Prompt tokens that came from the provider's cache."""
     error: str = ""
     """An error object stood in the stream: its code or type, no content."""
+    cache_write_tokens: int = 0
+    """Prompt tokens that were put into the provider's cache."""
+    reasoning_tokens: int = 0
+    """Completion tokens that were reasoning."""
+    service_tier: str = ""
+    """As the upstream named it."""
+    logprobs: tuple[dict[str, object], ...] = ()
+    """Of the text's tokens, as they came."""
 
 
 class Pieces(list[str]):

@@ -14,7 +14,7 @@ from proxy.conversation.entry import Chain, Entry, Preamble, new_id
 from proxy.conversation.message import Message, Shape, shape
 from proxy.conversation.summary import Summary
 from proxy.dialects.contract import Call, Dialect
-from proxy.errors import InvalidHeader, UnknownToolCall, UnknownTurn
+from proxy.errors import ContextTooLong, InvalidHeader, UnknownToolCall, UnknownTurn
 from proxy.exchange.contract import Request
 from proxy.exchange.house import House, Learned
 from proxy.exchange.identify import FROM_HEADER, Identity, ref_of
@@ -115,6 +115,9 @@ async def assemble(
         # erased between two reads
         reading = Reading(whole=reading.whole, parent="")
 
+    if own_way is not None and (parent is not None or ref.kind == "conversation"):
+        # there, instructions of the system are items like others; at the root of a chain they stay above it
+        call = msgspec.structs.replace(call, preamble=(), messages=call.preamble + call.messages)
     new = copied + call.messages[reading.known :]
     _check_calls(new, parent)
     tokens = await count(new, call.model)
@@ -133,6 +136,11 @@ async def assemble(
     continues = not new or new[0].role != "user"
     steps = window.cut(chain, room, continues=continues, start=summary.upto if summary else 0)
     here = await _answered(steps, store, ref, parent)
+    if own_way is not None and not own_way.truncates and here.dropped:
+        raise ContextTooLong(
+            "Your input exceeds the context window of this model. Please adjust your input and try again.",
+            param="input",
+        )
     inherited = rolling.paired(here.anchor, summary.id if summary else _named(parent))
     if not puts_back and reading.offset > here.anchor.start:
         here = window.only_from(here, reading.offset)

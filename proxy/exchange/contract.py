@@ -63,5 +63,6 @@ class Client(Protocol):
     async def finish(self) -> bool:
         """Ends a started reply. True if all of it was handed to the connection."""
 
-    def break_off(self) -> None:
-        """Cuts the connection, so that the client sees that the reply is not whole."""
+    async def break_off(self, code: str) -> None:
+        """Ends a started reply so that the client sees that it is not whole: the connection is cut, unless the API has
+        a way to say it. `code`: why, as in errors."""

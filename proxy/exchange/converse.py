@@ -152,7 +152,8 @@ class Conversation:
     async def _tightened(self, said: Overflow) -> Prepared | None:
         """The same request with a smaller window; None where there is none, or it holds nothing that could go."""
         plan, call = self.prepared.plan, self.prepared.call
-        if self.who.policy.window is None or not plan.kept:
+        own = self.who.own
+        if self.who.policy.window is None or not plan.kept or (own is not None and not own.truncates):
             return None
         tokens = fitting(said, kept=plan.tokens, estimated=self.prepared.estimated, reserve=call.reserve or 0)
         tighter = Tighter(tokens, said.words)
@@ -196,7 +197,7 @@ class Conversation:
                 await self.client.write(chunk)
         except UpstreamError as error:
             self.record.error = error.code
-            self.client.break_off()
+            await self.client.break_off(error.code)
             return
         await self.client.finish()
 
@@ -240,7 +241,7 @@ class Conversation:
                     break
                 if out := reader.feed(chunk):
                     record.bytes_out += len(out)
-                    if self.tried is not None:
+                    if self.tried is not None and self.who.own is None:
                         self.sent.append(out)
                     await client.write(out)
             if not ended:
@@ -251,7 +252,7 @@ class Conversation:
         answer = reader.reply()
         if broken is not None and not (reader.ended and answer.whole):
             await self._keep_failed(answer, broken.code)
-            client.break_off()
+            await client.break_off(broken.code)
             return
         try:
             if answer.whole and answer.message is not None:
@@ -263,7 +264,7 @@ class Conversation:
         except ProxyError as error:
             record.error = error.code
             await client.write(self.dialect.error_event(error))
-            client.break_off()
+            await client.break_off(error.code)
             return
         self._over()
         held = reader.release()
@@ -280,7 +281,8 @@ class Conversation:
             return
         if broken is not None:
             record.error = broken.code
-            client.break_off()
+        if broken is not None and self.who.own is None:
+            await client.break_off(broken.code)
         elif await client.finish():
             self._delivered()
 
@@ -304,7 +306,7 @@ class Conversation:
         try:
             if self.who.record and not discard and reader is not None and reply is not None:
                 answer = reader.reply()
-                if answer.message is None or answer.error:
+                if answer.message is None or answer.error or reason is Reason.CANCELLED:
                     await self._keep_failed(answer, reason.name.lower())
                 elif answer.whole:
                     body = b"".join([*self.sent, reader.held])
@@ -330,7 +332,11 @@ class Conversation:
         if not self.who.record:
             return None
         try:
-            note = self.who.own.note(answer) if self.who.own else b""
+            note = b""
+            if self.who.own is not None:
+                answer, note = self.who.own.recorded(answer)
+                # what the client is given of it is made from the note
+                sent = (*sent[:2], b"") if sent else None
             entry = await commit(
                 self.dialect, self.request, self.house, self.prepared, answer, state, self.tried, sent, note
             )

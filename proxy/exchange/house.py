@@ -21,7 +21,7 @@ LEARNT_FOR_S = 3600.0
 class House:
     """Only `policies` ever changes: a reload puts a new value there; and `learned` grows."""
 
-    __slots__ = ("learned", "policies", "reflections", "retries", "store", "turnstile", "upstream")
+    __slots__ = ("broke", "learned", "observe", "policies", "reflections", "retries", "store", "turnstile", "upstream")
 
     def __init__(
         self,
@@ -32,8 +32,9 @@ class House:
         observe: Callable[[ExchangeRecord], None],
         broke: Callable[[Exception], None],
     ) -> None:
-        """`observe` is told of each call to the model that the proxy makes on its own, `broke` of a bug in the work
-        after a reply."""
+        """`observe` is told of each exchange that no client waits for, `broke` of a bug in one."""
+        self.observe = observe
+        self.broke = broke
         self.store = store
         self.upstream = upstream
         self.policies = policies

@@ -1,6 +1,6 @@
 """Which session, policy and options a request names; which requests are side calls that leave no trace. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
 import msgspec
@@ -9,9 +9,10 @@ from multidict import CIMultiDictProxy
 from proxy.conversation.reply import Reply
 from proxy.dialects.contract import Call
 from proxy.errors import InvalidBody, InvalidHeader, InvalidSessionId
+from proxy.exchange.turnstile import Visit
 from proxy.framing.members import Members
 from proxy.policy import Ignore, Policies, Policy
-from proxy.stores.contract import Ref
+from proxy.stores.contract import Ref, Replay
 
 POLICY_HEADER = "X-Session-Policy"
 RECORD_HEADER = "X-Session-Record"
@@ -32,8 +33,14 @@ class Own(msgspec.Struct, frozen=True):
     """The id of the entry to come, which the client will know."""
     lead: bytes
     """A message that is shown first, this once, and not recorded; b"" for none."""
-    note: Callable[[Reply], bytes]
-    """What is kept with the entry of this reply."""
+    truncates: bool
+    """What does not fit may be left out; else such a request is refused."""
+    began: Callable[[Visit], None]
+    """Is told of the exchange that runs, which may be interrupted."""
+    recorded: Callable[[Reply], tuple[Reply, bytes]]
+    """The reply as it is to be recorded, and what is kept with its entry."""
+    again: Callable[[Replay], Awaitable[bool]]
+    """Answers a request that was made before and recorded; True if the client has all of it."""
 
 
 class Identity(msgspec.Struct, frozen=True):

@@ -49,6 +49,8 @@ async def run_as(
     """As `run`, for a request that is read already and whose place is known."""
     record.model, record.stream = call.model[:LOGGED_CHARS], call.stream
     visit = house.turnstile.begin()
+    if who is not None and who.own is not None:
+        who.own.began(visit)
     try:
         client.on_gone(lambda: house.turnstile.client_left(visit))
         if who is None:
@@ -67,7 +69,9 @@ async def run_as(
         if visit.reason is Reason.STOPPING and not client.gone:
             if not client.started:
                 raise Stopping("The proxy stopped before the reply was complete; send the request again.") from None
-            client.break_off()
+            await client.break_off(visit.reason.name.lower())
+        elif visit.reason is Reason.CANCELLED and not client.gone:
+            await client.break_off(visit.reason.name.lower())
     finally:
         house.turnstile.end(visit)
 
@@ -86,14 +90,13 @@ async def _stateful(
     ref = ref_of(who, tenant.name)
     record.kind, record.session, record.policy = "session", who.session, who.policy.name
     record.tenant = tenant.shown
-    # a recorded reply is kept in the client's own form only where the client speaks this dialect
-    tried = attempt(request.headers, request.body) if who.record and who.own is None else None
+    tried = attempt(request.headers, request.body) if who.record else None
     claim: Claim | None = None
     try:
         if tried is not None:
             claimed = await _claimed(house, ref, tried, who)
             if isinstance(claimed, Replay):
-                await _answer_again(house, ref, tried, claimed, client, record)
+                await _answer_again(house, who, ref, tried, claimed, client, record)
                 return
             claim, visit.key = claimed, tried.key
         if who.record:
@@ -121,11 +124,15 @@ async def _claimed(house: House, ref: Ref, tried: Attempt, who: Identity) -> Cla
 
 
 async def _answer_again(
-    house: House, ref: Ref, tried: Attempt, replay: Replay, client: Client, record: ExchangeRecord
+    house: House, who: Identity, ref: Ref, tried: Attempt, replay: Replay, client: Client, record: ExchangeRecord
 ) -> None:
     """This was the same request again: it gets the recorded reply."""
     record.status, record.recorded = replay.status, "replayed"
-    if await client.send(replay.status, "", NO_HEADERS, replay.headers, replay.body):
+    if who.own is not None:
+        sent = await who.own.again(replay)
+    else:
+        sent = await client.send(replay.status, "", NO_HEADERS, replay.headers, replay.body)
+    if sent:
         house.store.delivered(ref, tried.key)
 
 
@@ -148,7 +155,7 @@ async def _stateless(
                 await client.write(chunk)
         except UpstreamError as error:
             record.error = error.code
-            client.break_off()
+            await client.break_off(error.code)
             return
         await client.finish()
     finally:

@@ -22,6 +22,7 @@ class Reason(Enum):
     GONE = "the client hung up"
     SUPERSEDED = "the client hung up, and a new request came on the session"
     STOPPING = "the proxy is stopping"
+    CANCELLED = "a request said so"
 
 
 class Visit:

@@ -1,238 +1,275 @@
-"""The Responses API over Chat Completions: a response is an entry, its id a name for it that never moves.
+"""The Responses API over a stateless dialect: a response is an entry, its id a name for it that never moves.
 
-A request is turned into one of Chat Completions and goes the way of every exchange; what comes back is turned into a
-response before the client sees it. What a client may ask for again is kept as a note with the entry.
+A request is turned into one of the upstream's and goes the way of every exchange; what comes back is turned into a
+response before the client sees it. What a client may ask for again is kept as a note with the entry; of a response that
+is still being made, or never came to its end, as the state of its run.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 import orjson
+from multidict import CIMultiDictProxy
 
-from proxy.conversation.entry import new_id
-from proxy.conversation.reply import Reply
-from proxy.dialects.contract import Asked, Dialect, Translation
-from proxy.errors import InvalidBody, NotFound, PreviousResponseNotFound
-from proxy.exchange.contract import Client, Headers, Marks, Request
+from proxy.context.contract import Window
+from proxy.dialects.contract import Asked, Call, Dialect, Translation
+from proxy.errors import InvalidBody, ProxyError
+from proxy.exchange.contract import NO_HEADERS, Client, Request
 from proxy.exchange.house import House
-from proxy.exchange.identify import POLICY_HEADER, Identity, Own, recorded, session_of
+from proxy.exchange.identify import POLICY_HEADER, Identity, Own, recorded
 from proxy.exchange.record import ExchangeRecord
 from proxy.exchange.run import run_as
-from proxy.framing.members import Members
-from proxy.resources.ids import entry_of, response_id
-from proxy.stores.contract import Noted, Ref
+from proxy.exchange.turnstile import Visit
+from proxy.policy import Policy
+from proxy.resources import notes
+from proxy.resources.ids import entry_of, entry_of_item, response_id
+from proxy.resources.paging import page, paged
+from proxy.resources.places import Place, Places, not_found
+from proxy.resources.repeats import Repeats
+from proxy.resources.runs import Live, Runs
+from proxy.resources.speaker import EVENTS, JSON, Nobody, Speaker
+from proxy.stores.contract import Replay, Run
 
-JSON = (("Content-Type", "application/json"),)
-EVENTS = (("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-cache"))
-PAGE, PAGE_AT_MOST = 20, 100
-
-Object = dict[str, object]
-
-
-class _Note(msgspec.Struct, frozen=True):
-    """What is kept of a response."""
-
-    response: msgspec.Raw
-    input: tuple[msgspec.Raw, ...]
-
-
-_note = msgspec.json.Decoder(_Note).decode
-_encode = msgspec.json.Encoder().encode
+CANCEL_S = 10.0
+"""How long a cancellation waits for the owner to notice."""
 
 
 class Responses:
     """`dialect`: what the upstream speaks."""
 
-    def __init__(self, house: House, dialect: Dialect, translation: Translation) -> None:
+    def __init__(self, house: House, dialect: Dialect, translation: Translation, runs: Runs) -> None:
         self._house = house
         self._dialect = dialect
         self._translation = translation
+        self.runs = runs
+        self._repeats = Repeats(house.store)
+        self.places = Places(house, runs, self._repeats)
 
     async def create(self, request: Request, client: Client, record: ExchangeRecord) -> None:
         """Answers `POST …/responses`. Raises ProxyError while nothing has been sent."""
-        tenant = request.tenant()
-        entry = new_id()
-        previous = _previous(request.body)
-        session = session_of(request.headers, request.path_session, self._house.policies)
-        ref, parent = Ref(tenant.name, "chain", entry), ""
-        if session:
-            ref = Ref(tenant.name, "session", session)
-        if previous:
-            found = await self._found(tenant.name, previous)
-            if found is None or (session and found.ref != ref):
-                raise PreviousResponseNotFound(
-                    f"Previous response with id '{previous[:100]}' not found (previous_response_not_found).",
-                    param="previous_response_id",
-                )
-            ref, parent = found.ref, found.entry.id
-        id = response_id(entry, ref)
-        asked = self._translation.read(request.body, id.removeprefix("resp_"))
+        tenant = request.tenant().name
+        place = await self.places.of(request)
+        asked = await self.read(request, place)
+        call = self.call(asked)
+        who = self._who(request, asked, place)
+        if asked.background:
+            again = await self.runs.find(tenant, place.digits[32:], place.entry)
+            if again is not None:
+                await self._tell(again, asked, client)
+                return
+
+        def begin(state: bytes) -> Live | None:
+            return self.runs.begin(place.ref, place.entry, who.policy.ttl_s, state) if who.record else None
+
+        to = Nobody() if asked.background else client
+        speaker = Speaker(to, asked, place.digits, call, self._dialect, self._translation, begin)
+        who = msgspec.structs.replace(who, own=self._own(place, asked, speaker, tenant))
+        chat = self.chat(request, asked)
+        if not asked.background:
+            await run_as(self._dialect, chat, call, who, self._house, speaker, record)
+            self._repeats.ended(request, place.entry, client)
+            return
+        live, made = speaker.announce()
+        await self.runs.announce(live)
+        log = msgspec.structs.replace(record)
+        self.runs.spawn(lambda: self._background(chat, call, who, speaker, live, log))
+        record.kind = "resource"
+        await self._tell(live, asked, client, notes.encode(made))
+
+    async def _background(
+        self, chat: Request, call: Call, who: Identity, speaker: Speaker, live: Live, record: ExchangeRecord
+    ) -> None:
+        """Never raises: the response says what became of it."""
+        try:
+            await speaker.go()
+            await run_as(self._dialect, chat, call, who, self._house, speaker, record)
+            if not live.ended:
+                await speaker.break_off("cancelled" if live.cancelled else record.error)
+        except ProxyError as error:
+            record.status, record.error = error.status, error.code
+            await speaker.fail(error.message)
+        except Exception as error:  # noqa: BLE001 - a bug must not leave a response in progress for ever
+            record.status, record.error = 500, ProxyError.code
+            self._house.broke(error)
+            await speaker.fail("The proxy failed inside; its log says where.")
+        finally:
+            self._house.observe(record)
+
+    async def _tell(self, run: Live | Run, asked: Asked, client: Client, made: bytes = b"") -> None:
+        """How far a response is that is made in the background: as it is, or as it comes."""
+        if asked.stream:
+            await self._follow(run, -1, client)
+        else:
+            body = made or notes.response(notes.read(run.state)) or b""
+            await client.send(200, "", NO_HEADERS, JSON, body)
+
+    async def resume(
+        self, tenant: str, id: str, query: Mapping[str, str], client: Client, record: ExchangeRecord
+    ) -> None:
+        """Answers `GET …/responses/{id}?stream=true`: the events with numbers above `starting_after`, as they were
+        first sent. Raises NotFound, InvalidBody while nothing has been sent."""
+        record.kind = "resource"
+        after = query.get("starting_after", "-1")
+        if not (after == "-1" or (after.isascii() and after.isdigit() and len(after) < 10)):
+            raise InvalidBody("starting_after is the sequence number of an event.", param="starting_after")
+        await self.retrieve(tenant, id)
+        entry, tag = entry_of(id) or ("", "")
+        run = await self.runs.find(tenant, tag, entry)
+        if run is None or not await self.runs.kept(run):
+            raise InvalidBody(
+                "This response has no stream (any more); leave `stream` out, and create it with `stream` next time.",
+                param="stream",
+            )
+        await self._follow(run, int(after), client)
+
+    async def _follow(self, run: Live | Run, after: int, client: Client) -> None:
+        await client.start(200, "", NO_HEADERS, EVENTS, sized=False)
+        async for event in self.runs.follow(run, after):
+            if client.gone:
+                return
+            await client.write(event)
+        await client.finish()
+
+    async def retrieve(self, tenant: str, id: str) -> bytes:
+        """The response as it was given, or as far as it is. Raises NotFound, StoreUnavailable."""
+        made = notes.response(await self._kept(tenant, id))
+        if made is None:
+            raise not_found(id)
+        return made
+
+    async def delete(self, tenant: str, id: str) -> bytes:
+        """Its id is unknown from now on; responses that go on from it keep their context."""
+        entry, tag = entry_of(id) or ("", "")
+        run = await self.runs.find(tenant, tag, entry) if entry else None
+        if isinstance(run, Live) and not run.ended:
+            run.lost = True
+            run = await self.runs.cancel(run, CANCEL_S)
+        if run is not None:
+            await self._house.store.drop_run(run.ref, entry)
+        noted = await self.places.found(tenant, id)
+        if noted is None and run is None:
+            raise not_found(id)
+        if noted is not None and noted.ref.kind == "chain":
+            await self._house.store.prune(noted.ref, noted.entry.id)
+        elif noted is not None:
+            kept = notes.read(noted.note)
+            left = notes.note(None, [*map(bytes, kept.input)], [*map(bytes, kept.output)])
+            await self._house.store.annotate(
+                noted.ref, noted.entry.id, left if noted.ref.kind == "conversation" else b""
+            )
+        return orjson.dumps({"id": id, "object": "response", "deleted": True})
+
+    async def cancel(self, tenant: str, id: str) -> bytes:
+        """Raises NotFound, InvalidBody for one that is not made in the background."""
+        made = await self.retrieve(tenant, id)
+        if not msgspec.json.decode(made, type=_Background).background:
+            raise InvalidBody("Cannot cancel a synchronous response.")
+        entry, tag = entry_of(id) or ("", "")
+        run = await self.runs.find(tenant, tag, entry)
+        if run is not None and not run.ended:
+            await self.runs.cancel(run, CANCEL_S)
+        return await self.retrieve(tenant, id)
+
+    async def input_items(self, tenant: str, id: str, query: Mapping[str, str]) -> bytes:
+        """The response's own input, a page of it. Raises NotFound, InvalidBody."""
+        kept = await self._kept(tenant, id)
+        if kept.response is None:
+            raise not_found(id)
+        return paged(kept.input, [*map(notes.item_id, kept.input)], page(query))
+
+    async def read(self, request: Request, place: Place) -> Asked:
+        """The body, with the stored items that it refers to. Raises InvalidBody, NotFound."""
+        tenant, known = request.tenant().name, {}
+        for id in self._translation.references(request.body):
+            if (item := await self.item(tenant, id)) is not None:
+                known[id] = item
+        return self._translation.read(request.body, place.digits, known)
+
+    async def item(self, tenant: str, id: str) -> bytes | None:
+        """A stored item of any response or conversation of the tenant."""
+        parts = entry_of_item(id)
+        noted = await self._house.store.find(tenant, parts[1], parts[0]) if parts else None
+        if noted is None or not noted.note:
+            return None
+        kept = notes.read(noted.note)
+        return next((bytes(item) for item in (*kept.input, *kept.output) if notes.item_id(item) == id), None)
+
+    def call(self, asked: Asked) -> Call:
+        """As the dialect reads it. In this API a trailing message of the assistant is one like others."""
         call = self._dialect.read(asked.chat)
-        named = request.headers.get(POLICY_HEADER)
-        policies = self._house.policies
-        policy = policies.named(named) if named is not None else policies.matching(asked.model)
-        speaker = _Speaker(client, asked, id.removeprefix("resp_"), self._dialect, self._translation)
-        who = Identity(
-            session=session or "",
-            policy=policy,
-            record=asked.store and recorded(request.headers),
-            own=Own(
-                ref=ref,
-                parent=parent if previous or not session else None,
-                entry=entry,
-                lead=asked.instructions,
-                note=speaker.note,
-            ),
-        )
+        if call.prefill is not None:
+            call = msgspec.structs.replace(call, messages=(*call.messages, call.prefill), prefill=None)
+        return call
+
+    def chat(self, request: Request, asked: Asked) -> Request:
+        """The request that goes the way of every exchange."""
         path, mark, query = request.target.partition("?")
-        chat = msgspec.structs.replace(
+        base = path.rstrip("/").partition("/responses")[0]
+        return msgspec.structs.replace(
             request,
-            target=path.rstrip("/").removesuffix("/responses") + "/chat/completions" + mark + query,
+            target=f"{base}/chat/completions{mark}{query}",
             body=asked.chat,
             raw=asked.chat,
             encoding="",
         )
-        await run_as(self._dialect, chat, call, who, self._house, speaker, record)
 
-    async def retrieve(self, tenant: str, id: str) -> bytes:
-        """The response as it was given. Raises NotFound, StoreUnavailable."""
-        return bytes((await self._kept(tenant, id))[1].response)
+    def policy(self, headers: CIMultiDictProxy[str], asked: Asked) -> Policy:
+        named = headers.get(POLICY_HEADER)
+        policies = self._house.policies
+        policy = policies.named(named) if named is not None else policies.matching(asked.model)
+        if asked.truncates is False:
+            # all of it or nothing: the window only tells whether it fits
+            policy = msgspec.structs.replace(policy, window=Window("fit"), summary=None, recall=None)
+        return policy
 
-    async def delete(self, tenant: str, id: str) -> bytes:
-        """Its id is unknown from now on; responses that go on from it keep their context."""
-        noted, _ = await self._kept(tenant, id)
-        await self._house.store.annotate(noted.ref, noted.entry.id, b"")
-        return orjson.dumps({"id": id, "object": "response", "deleted": True})
-
-    async def input_items(self, tenant: str, id: str, query: Mapping[str, str]) -> bytes:
-        """The response's own input, a page of it. Raises NotFound, InvalidBody."""
-        _, note = await self._kept(tenant, id)
-        order = query.get("order", "desc")
-        limit = query.get("limit", str(PAGE))
-        if order not in ("asc", "desc"):
-            raise InvalidBody("order is asc or desc.", param="order")
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:4]) <= PAGE_AT_MOST):
-            raise InvalidBody(f"limit is a number from 1 to {PAGE_AT_MOST}.", param="limit")
-        items: Sequence[msgspec.Raw] = note.input if order == "asc" else note.input[::-1]
-        ids = [str(orjson.loads(bytes(item))["id"]) for item in items]
-        if (after := query.get("after")) is not None:
-            if after not in ids:
-                raise InvalidBody(f"There is no item '{after[:100]}' to go on after.", param="after")
-            items, ids = items[ids.index(after) + 1 :], ids[ids.index(after) + 1 :]
-        more = len(items) > int(limit)
-        items, ids = items[: int(limit)], ids[: int(limit)]
-        return _encode(
-            {
-                "object": "list",
-                "data": items,
-                "first_id": ids[0] if ids else None,
-                "last_id": ids[-1] if ids else None,
-                "has_more": more,
-            }
+    def _who(self, request: Request, asked: Asked, place: Place) -> Identity:
+        return Identity(
+            session=place.session,
+            policy=self.policy(request.headers, asked),
+            record=asked.store and recorded(request.headers),
         )
 
-    async def _found(self, tenant: str, id: str) -> Noted | None:
+    def _own(self, place: Place, asked: Asked, speaker: Speaker, tenant: str) -> Own:
+        def began(visit: Visit) -> None:
+            live = self.runs.live(tenant, place.entry)
+            if live is not None:
+                live.visit = visit
+                if live.cancelled:
+                    live.cancel()
+
+        async def again(replay: Replay) -> bool:
+            noted = await self._house.store.find(tenant, place.digits[32:], replay.entry)
+            made = notes.response(notes.read(noted.note)) if noted else None
+            if made is None:
+                raise not_found(response_id(replay.entry, place.ref))
+            return await speaker.again(made)
+
+        return Own(
+            ref=place.ref,
+            parent=place.parent,
+            entry=place.entry,
+            lead=asked.instructions,
+            truncates=asked.truncates is not False,
+            began=began,
+            recorded=speaker.recorded,
+            again=again,
+        )
+
+    async def _kept(self, tenant: str, id: str) -> notes.Note:
         parts = entry_of(id)
-        noted = await self._house.store.find(tenant, parts[1], parts[0]) if parts else None
-        return noted if noted and noted.note and noted.entry.facts.state != "failed" else None
-
-    async def _kept(self, tenant: str, id: str) -> tuple[Noted, _Note]:
-        noted = await self._found(tenant, id)
-        if noted is None:
-            raise NotFound(f"Response with id '{id[:100]}' not found.")
-        return noted, _note(noted.note)
-
-
-def _previous(body: bytes) -> str:
-    raw = Members(body).get("previous_response_id") or b"null"
-    value = orjson.loads(raw)
-    if value is None:
-        return ""
-    if not isinstance(value, str) or not value:
-        raise InvalidBody("previous_response_id is the id of a response.", param="previous_response_id")
-    return value
+        if parts is None:
+            raise not_found(id)
+        live = self.runs.live(tenant, parts[0])
+        if live is not None and not live.recorded and not live.lost:
+            return notes.read(live.state)
+        noted = await self.places.found(tenant, id)
+        if noted is not None:
+            return notes.read(noted.note)
+        run = await self._house.store.find_run(tenant, parts[1], parts[0])
+        if run is None:
+            raise not_found(id)
+        return notes.read(run.state)
 
 
-class _Speaker:
-    """A client of the Responses API, to whom the exchange speaks Chat Completions. Implements `Client`."""
-
-    def __init__(self, client: Client, asked: Asked, id: str, dialect: Dialect, translation: Translation) -> None:
-        self._client = client
-        self._asked = asked
-        self._id = id
-        self._at = int(time.time())
-        self._response: Object | None = None
-        self._reader = dialect.reader(dialect.read(asked.chat), stream=True)
-        self._plain = dialect.reader(dialect.read(asked.chat), stream=False)
-        self._translation = translation
-        self._transcoder = translation.transcoder(asked, id, self._at)
-        self._translates = False
-        self._head: tuple[str, Headers, Marks] | None = None
-        """Of a stream that the upstream sent and nobody asked for: it becomes a plain reply at its end."""
-
-    @property
-    def gone(self) -> bool:
-        return self._client.gone
-
-    @property
-    def started(self) -> bool:
-        return self._client.started
-
-    def on_gone(self, callback: Callable[[], None]) -> None:
-        self._client.on_gone(callback)
-
-    def note(self, reply: Reply) -> bytes:
-        """What is kept with the entry: the response, and its own input."""
-        self._response = self._made(reply)
-        return _encode(_Note(msgspec.Raw(_encode(self._response)), tuple(map(msgspec.Raw, self._asked.items))))
-
-    async def send(self, status: int, reason: str, headers: Headers, marks: Marks, body: bytes) -> bool:
-        if not 200 <= status < 300:
-            return await self._client.send(status, reason, headers, marks, body)
-        self._plain.feed(body)
-        self._plain.end()
-        reply = self._plain.reply()
-        if reply.message is None:
-            return await self._client.send(status, reason, headers, marks, body)
-        made = self._response or self._made(reply)
-        if not self._asked.stream:
-            return await self._client.send(status, reason, headers, (*marks, *JSON), _encode(made))
-        await self._client.start(status, reason, headers, (*marks, *EVENTS), sized=False)
-        await self._client.write(self._translation.whole(made))
-        return await self._client.finish()
-
-    async def start(self, status: int, reason: str, headers: Headers, marks: Marks, *, sized: bool) -> None:
-        self._translates = 200 <= status < 300 and not sized
-        if not self._translates:
-            await self._client.start(status, reason, headers, marks, sized=sized)
-        elif self._asked.stream:
-            await self._client.start(status, reason, headers, (*marks, *EVENTS), sized=False)
-            await self._client.write(self._transcoder.begin())
-        else:
-            self._head = reason, headers, marks
-
-    async def write(self, data: bytes) -> None:
-        if not self._translates:
-            await self._client.write(data)
-            return
-        self._reader.feed(data)
-        if self._head is None:
-            await self._client.write(self._transcoder.feed(data))
-
-    async def finish(self) -> bool:
-        if not self._translates:
-            return await self._client.finish()
-        self._reader.end()
-        made = self._response or self._made(self._reader.reply())
-        if self._head is not None:
-            reason, headers, marks = self._head
-            return await self._client.send(200, reason, headers, (*marks, *JSON), _encode(made))
-        await self._client.write(self._transcoder.end(made))
-        return await self._client.finish()
-
-    def break_off(self) -> None:
-        self._client.break_off()
-
-    def _made(self, reply: Reply) -> Object:
-        return self._translation.answer(self._asked, self._id, self._at, reply)
+class _Background(msgspec.Struct):
+    background: bool | None = None

@@ -64,7 +64,7 @@ class HttpClient:
         """Nothing more will be written."""
         self._patience.end()
 
-    def break_off(self) -> None:
+    async def break_off(self, code: str) -> None:  # noqa: ARG002 - HTTP cannot say why
         cut(self._request)
 
     async def _begin(self, response: web.StreamResponse) -> bool:

@@ -1,11 +1,9 @@
 """web.Request -> pass-through, or exchange.run -> web.StreamResponse."""
 
 import asyncio
-import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
-from urllib.parse import unquote
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -20,35 +18,14 @@ from proxy.exchange.run import run
 from proxy.exchange.tenant import Tenants
 from proxy.framing.inflate import ENCODINGS, Inflate, TooMuch
 from proxy.observe.log import Log
-from proxy.resources.responses import Responses
 from proxy.server.client import HttpClient
 from proxy.server.passthrough import Relay
+from proxy.server.paths import Asked, response_path
+from proxy.server.stored import Go, Stored
 from proxy.upstream.headers import credential, key_of, to_upstream, with_upstream_key
 
 CLOSE_S = 5.0
 """What an interrupted exchange gets to keep what it has read."""
-
-
-Go = Callable[[Request, HttpClient, ExchangeRecord], Awaitable[None]]
-"""Answers a request in the form of its API."""
-
-_RESPONSES = re.compile(r".*/responses(?:/(?P<id>[^/]+)(?P<items>/input_items)?)?").fullmatch
-
-
-def response_path(method: str, path: str) -> tuple[str, str] | None:
-    """(`create`, `retrieve`, `delete` or `input_items`, the response's id) that this method and path ask of the
-    Responses API; None for anything else."""
-    found = _RESPONSES(path.rstrip("/"))
-    if found is None:
-        return None
-    id = found["id"]
-    if method == "POST" and id is None:
-        return "create", ""
-    if method == "GET" and id is not None:
-        return ("input_items" if found["items"] else "retrieve"), unquote(id)
-    if method == "DELETE" and id is not None and not found["items"]:
-        return "delete", unquote(id)
-    return None
 
 
 class Body(NamedTuple):
@@ -58,6 +35,9 @@ class Body(NamedTuple):
     decoded: bytes
     encoding: str
     """Its Content-Encoding, "" for none."""
+
+
+NO_BODY = Body(b"", b"", "")
 
 
 class Handler:
@@ -71,7 +51,7 @@ class Handler:
         tenants: Tenants,
         dialects: Sequence[Dialect],
         generates: Callable[[str, str], bool],
-        responses: Responses | None,
+        stored: Stored | None,
         log: Log,
         say: Callable[[str], None],
         upstream_api_key: str,
@@ -83,7 +63,7 @@ class Handler:
         self._tenants = tenants
         self._dialects = dialects
         self._generates = generates
-        self._responses = responses
+        self._stored = stored
         self._log = log
         self._say = say
         self._upstream_api_key = upstream_api_key
@@ -123,8 +103,10 @@ class Handler:
         if spoken is not None and (named or FROM_HEADER in request.headers):
             body = await self._body(request)
             return await self._exchange(self._chat(spoken), spoken, request, target, session, key, body, record)
-        if self._responses is not None and (asked := response_path(request.method, path)) is not None:
-            return await self._stored(*asked, request, target, session, key, record)
+        if self._stored is not None:
+            upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
+            if (asked := response_path(request.method, path, upgrade=upgrade)) is not None:
+                return await self._resource(self._stored, asked, request, target, session, key, record)
         if named and self._generates(request.method, path):
             raise UnsupportedDialect(
                 "Sessions are spoken on Chat Completions (…/chat/completions); "
@@ -151,12 +133,15 @@ class Handler:
         """Waits for exchanges whose clients have gone; at the deadline what was read of their replies is kept."""
         turnstile = self._house.turnstile
         turnstile.stop()
-        if self._exchanges:
+        if running := self._running():
             left_s = max(0.0, self._deadline - asyncio.get_running_loop().time())
-            await asyncio.wait(tuple(self._exchanges), timeout=left_s)
+            await asyncio.wait(running, timeout=left_s)
         turnstile.interrupt_all()
-        if self._exchanges:
-            await asyncio.wait(tuple(self._exchanges), timeout=CLOSE_S)
+        if running := self._running():
+            await asyncio.wait(running, timeout=CLOSE_S)
+
+    def _running(self) -> tuple[asyncio.Task[None], ...]:
+        return (*self._exchanges, *(self._stored.responses.runs.tasks if self._stored else ()))
 
     def _speaks(self, method: str, path: str) -> Dialect | None:
         for dialect in self._dialects:
@@ -173,31 +158,40 @@ class Handler:
     def _chat(self, dialect: Dialect) -> Go:
         return lambda asked, client, record: run(dialect, asked, self._house, client, record)
 
-    async def _stored(
+    async def _resource(
         self,
-        what: str,
-        id: str,
+        stored: Stored,
+        asked: Asked,
         request: web.Request,
         target: str,
         session: str | None,
         key: str | None,
         record: ExchangeRecord,
     ) -> web.StreamResponse:
-        """Of the Responses API: a new response, or what is kept of one."""
-        responses, dialect = self._responses, self._dialects[0]
-        assert responses is not None
-        if what == "create":
-            body = await self._body(request)
-            return await self._exchange(responses.create, dialect, request, target, session, key, body, record)
-        tenant = self._tenants.of(key, request.headers).name
-        record.kind, record.status = "resource", 200
-        if what == "retrieve":
-            answer = await responses.retrieve(tenant, id)
-        elif what == "delete":
-            answer = await responses.delete(tenant, id)
-        else:
-            answer = await responses.input_items(tenant, id, request.query)
+        """Something of the Responses or the Conversations API."""
+        body = await self._body(request) if request.method == "POST" else NO_BODY
+        if (go := stored.exchange(asked, request.query)) is not None:
+            return await self._exchange(go, self._dialects[0], request, target, session, key, body, record)
+        record.kind = "resource"
+        answer = await stored.answer(asked, self._asked(request, target, session, key, body), request.query)
+        record.status, record.bytes_out = 200, len(answer)
         return web.Response(body=answer, content_type="application/json")
+
+    def _asked(self, request: web.Request, target: str, session: str | None, key: str | None, body: Body) -> Request:
+        headers = self._upstream_headers(request)
+        headers.popall("Content-Length", None)
+        headers.popall("Content-Encoding", None)
+        return Request(
+            method=request.method,
+            target=target,
+            headers=request.headers,
+            upstream_headers=headers,
+            body=body.decoded,
+            raw=body.raw,
+            encoding=body.encoding,
+            path_session=session,
+            tenant=lambda: self._tenants.of(key, request.headers),
+        )
 
     async def _exchange(
         self,
@@ -212,20 +206,7 @@ class Handler:
     ) -> web.StreamResponse:
         """Runs the exchange in a task of its own: when the client hangs up, this handler is cancelled, it is not."""
         record.kind = "session"
-        headers = self._upstream_headers(request)
-        headers.popall("Content-Length", None)
-        headers.popall("Content-Encoding", None)
-        asked = Request(
-            method=request.method,
-            target=target,
-            headers=request.headers,
-            upstream_headers=headers,
-            body=body.decoded,
-            raw=body.raw,
-            encoding=body.encoding,
-            path_session=session,
-            tenant=lambda: self._tenants.of(key, request.headers),
-        )
+        asked = self._asked(request, target, session, key, body)
         client = HttpClient(request, self._write_timeout_s)
         task = asyncio.create_task(self._run(go, dialect, asked, client, record))
         self._exchanges.add(task)
@@ -260,7 +241,7 @@ class Handler:
 
     async def _answer(self, dialect: Dialect, client: HttpClient, error: ProxyError) -> None:
         if client.started:
-            client.break_off()
+            await client.break_off(error.code)
             return
         await client.send(error.status, "", NO_HEADERS, error_headers(error), dialect.error(error))
 

@@ -362,9 +362,12 @@ class Store(Protocol):
         """The labelled refs of a tenant in the order in which they were made (by time, then name): at most so many,
         behind the ref with the name `after` (None: from the start; [] if it is unknown)."""
 
-    async def begin_run(self, ref: Ref, entry: str, *, owner: str, state: bytes, ttl_s: int | None) -> bool:
+    async def begin_run(
+        self, ref: Ref, entry: str, *, owner: str, state: bytes, ttl_s: int | None, recorded: bool = False
+    ) -> bool:
         """Begins a run with an empty log. A ref that is unknown is made without a head, to expire after `ttl_s`, but
-        for a conversation: then, and if there is such a run or entry, False. Durable when this returns."""
+        for a conversation: then, and if there is such a run or entry, False. `recorded`: the run of an entry that was
+        appended already; False if that entry is unknown, or has a run. Durable when this returns."""
 
     async def log_run(
         self,
@@ -388,6 +391,9 @@ class Store(Protocol):
 
     async def cancel_run(self, ref: Ref, entry: str) -> Run | None:
         """Notes that it shall end, unless it has ended; durable when this returns. Returns the run as it is then."""
+
+    async def drop_run(self, ref: Ref, entry: str) -> bool:
+        """Removes a run with its log, ended or not; False if there is none. Its owner finds it unknown."""
 
     async def stale_runs(self, silent_ms: int, most: int) -> Sequence[Run]:
         """Of all tenants: runs that have not ended and whose owners have not been heard of for so long."""

@@ -12,7 +12,11 @@ from tests.stores.laws.appending import Appending
 from tests.stores.laws.chains import Chains
 from tests.stores.laws.ending import Ending
 from tests.stores.laws.keeping import Keeping
+from tests.stores.laws.labelling import Labelling
 from tests.stores.laws.noting import Noting
+from tests.stores.laws.pruning import Pruning
+from tests.stores.laws.redacting import Redacting
+from tests.stores.laws.running import Running
 from tests.stores.laws.searching import Searching
 from tests.stores.laws.telling import Telling
 from tests.stores.making import Clock
@@ -23,7 +27,7 @@ Factory = Callable[[Callable[[], float]], Store]
 EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "25"))
 
 
-class Laws(Appending, Chains, Keeping, Telling, Searching, Ending, Noting):
+class Laws(Appending, Chains, Keeping, Telling, Searching, Ending, Noting, Redacting, Pruning, Labelling, Running):
     @pytest.fixture
     def clock(self) -> Clock:
         return Clock()

@@ -3,13 +3,17 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
-from proxy.conversation.entry import Anchor, Entry, Preamble, grow, new_id
+import msgspec
+
+from proxy.conversation.entry import Anchor, Entry, Facts, Preamble, grow, new_id
 from proxy.conversation.message import Message, ToolCall
-from proxy.stores.contract import Append, Appended, Ref, Replay, Store
+from proxy.stores.contract import Append, Appended, Redaction, Ref, Replay, Store
 
 T = TypeVar("T")
 KEY = b"k" * 32
 REF = Ref("tenant", "session", "one")
+CHAIN = Ref("tenant", "chain", "one")
+CONVERSATION = Ref("tenant", "conversation", "one")
 RULES = Preamble(b'{"role":"system","content":"be kind"}', 7)
 OTHER_RULES = Preamble(b'{"role":"system","content":"be brief"}', 6)
 
@@ -71,6 +75,12 @@ def replay(key: str, of: Entry, *, sticky: bool = False, body: bytes = b'{"a": 1
         body=body,
         entry=of.id,
     )
+
+
+def redacted(of: Entry, note: bytes = b"", *, facts: Facts | None = None) -> Redaction:
+    """Nothing of what it said is left."""
+    packed = msgspec.msgpack.encode(facts or of.facts)
+    return Redaction(msgspec.structs.replace(of, wire=b'{"role":"user"},{"role":"assistant"}', packed=packed), note)
 
 
 async def talk(store: Store, turns: int, ref: Ref = REF, *, after: Entry | None = None, **more: object) -> list[Entry]:

@@ -2,13 +2,18 @@
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from hypothesis import strategies as st
 
 from proxy.conversation.entry import Anchor, Entry, Preamble
-from proxy.stores.contract import STICKY_MS, Append, Appended, Conflict, Ref, Replay, Store
-from tests.stores.making import Clock, entry, listed, replay
+from proxy.stores.contract import STICKY_MS, Append, Appended, Conflict, Label, Ref, Replay, Store
+from tests.stores.making import Clock, entry, listed, redacted, replay
 
-REFS = [Ref(tenant, "session", name) for tenant in ("a", "b") for name in ("x", "y")][:3]
+REFS = [
+    *[Ref(tenant, "session", name) for tenant in ("a", "b") for name in ("x", "y")][:3],
+    Ref("a", "conversation", "x"),
+    Ref("a", "chain", "x"),
+]
 PREAMBLES = [None, Preamble(b"", 0), Preamble(b'{"role":"system"}', 4)]
 KEYS = ["k1", "k2"]
 
@@ -17,7 +22,12 @@ class Plain:
     """A ref."""
 
     def __init__(self) -> None:
+        self.created = 0
+        self.label: bytes | None = None
         self.all: list[Append] = []
+        self.notes: dict[str, bytes] = {}
+        self.preambles: dict[bytes, Preamble] = {}
+        self.revision = 0
         self.head: Entry | None = None
         self.whole = False
         self.expires: int | None = None
@@ -34,6 +44,24 @@ class Plain:
             id = found[0].parent
         return line
 
+    def forget(self, gone: set[str]) -> None:
+        self.last = None if self.last and self.last.entry in gone else self.last
+        self.sticky = [each for each in self.sticky if each[1].entry not in gone]
+        self.revision += 1
+
+    def prune(self) -> bool:
+        """True if nothing is left."""
+        named = {a.entry.id for a in self.all if self.notes[a.entry.id]}
+        kept = {e.id for e in self.on_branches() if any(e in self.chain(id) for id in named)}
+        kept |= {a.entry.id for a in self.all if not a.moves and a.entry.id in named and a.entry.parent in ("", *kept)}
+        gone = {a.entry.id for a in self.all} - kept
+        self.all = [a for a in self.all if a.entry.id in kept]
+        if gone:
+            self.forget(gone)
+        if self.head and self.head.id in gone:
+            self.head = self.on_branches()[-1] if self.on_branches() else None
+        return not self.all
+
 
 class Model:
     def __init__(self, clock: Clock) -> None:
@@ -49,6 +77,13 @@ class Model:
         plain = self.refs.get(ref)
         return None if plain is None or (plain.expires is not None and plain.expires <= self.ms) else plain
 
+    def begin(self, ref: Ref, *, labelled: bool = False) -> Plain | None:
+        if ref.kind == "conversation" and not labelled:
+            return None
+        plain = self.refs[ref] = Plain()
+        plain.created = self.ms
+        return plain
+
     def append(self, a: Append) -> Appended | Conflict:
         plain = self.get(a.ref)
         if plain and any(a.entry.id == b.entry.id for b in plain.all):
@@ -57,11 +92,14 @@ class Model:
         if a.moves and a.expected != head:
             return Conflict(head)
         if a.entry.parent and not (plain and plain.chain(a.entry.parent)):
-            if a.moves:
-                raise ValueError
             return Conflict(head)
-        plain = self.refs[a.ref] = plain or Plain()
+        plain = plain or self.begin(a.ref)
+        if plain is None:
+            return Conflict(None)
         plain.all.append(a)
+        plain.notes[a.entry.id] = a.note
+        if a.preamble:
+            plain.preambles[a.entry.facts.preamble] = a.preamble
         plain.whole |= a.whole
         plain.expires = None if a.ttl_s is None else self.ms + a.ttl_s * 1000
         if a.moves:
@@ -114,6 +152,7 @@ def _appending(
             whole=whole,
             ttl_s=ttl,
             replay=replay(KEYS[replay_at % 2], new, sticky=replay_at > 4) if replay_at > 2 else None,
+            note=b"%d" % word if word % 3 else b"",
             moves=bool(moves),
         )
         model.made.append(append)
@@ -123,15 +162,7 @@ def _appending(
 
 
 async def _same_append(store: Store, model: Model, append: Append) -> None:
-    try:
-        expected = model.append(append)
-    except ValueError:
-        try:
-            await store.append(append)
-        except ValueError:
-            return
-        raise
-    assert await store.append(append) == expected
+    assert await store.append(append) == model.append(append)
 
 
 def _repeating(at: int) -> Step:
@@ -146,6 +177,61 @@ def _erasing(ref: Ref) -> Step:
     async def step(store: Store, model: Model) -> None:
         assert await store.erase(ref) is (model.get(ref) is not None)
         model.refs.pop(ref, None)
+
+    return step
+
+
+def _redacting(ref: Ref, at: int, note: int) -> Step:
+    """Some of the entries, and some preamble."""
+
+    async def step(store: Store, model: Model) -> None:
+        plain = model.get(ref)
+        some = plain.all[at :: at + 1] if plain else []
+        stubs = [redacted(a.entry, b"r%d" % note if note % 2 else b"") for a in some]
+        old = PREAMBLES[note % 3]
+        less = Preamble(b"less %d" % note, 1)
+        assert await store.redact(ref, stubs, preamble=(old.id, less) if old else None) is (plain is not None)
+        if plain is None:
+            return
+        place = {stub.entry.id: stub for stub in stubs}
+        for n, a in enumerate(plain.all):
+            if stub := place.get(a.entry.id):
+                plain.all[n] = msgspec.structs.replace(a, entry=stub.entry)
+                plain.notes[a.entry.id] = stub.note
+                plain.head = stub.entry if plain.head and plain.head.id == stub.entry.id else plain.head
+        if old and old.id in plain.preambles:
+            plain.preambles[old.id] = less
+        plain.forget(set(place))
+
+    return step
+
+
+def _pruning(ref: Ref, at: int) -> Step:
+    async def step(store: Store, model: Model) -> None:
+        plain = model.get(ref)
+        if plain is None or not plain.all:
+            assert await store.prune(ref, "ab" * 16) is False
+            return
+        id = plain.all[at % len(plain.all)].entry.id
+        assert await store.prune(ref, id) is True
+        plain.notes[id] = b""
+        if plain.prune():
+            del model.refs[ref]
+
+    return step
+
+
+def _labelling(ref: Ref, word: int, ttl: int | None) -> Step:
+    async def step(store: Store, model: Model) -> None:
+        plain = model.get(ref)
+        assert await store.label(ref, b"%d" % word, new=word > 3, ttl_s=ttl) is ((plain is None) == (word > 3))
+        if plain is None and word > 3:
+            plain = model.begin(ref, labelled=True)
+            assert plain
+            plain.expires = None if ttl is None else model.ms + ttl * 1000
+        elif plain is None or word > 3:
+            return
+        plain.label = b"%d" % word
 
     return step
 
@@ -179,10 +265,13 @@ async def compare(store: Store, model: Model) -> None:
         for key in KEYS:
             assert await store.find_replay(ref, key) == model.find_replay(ref, key)
         assert [(r.entry, r.plan, r.preamble) for r in await listed(store.records(ref))] == (
-            [(a.entry, a.plan, a.preamble) for a in plain.all] if plain else []
+            [(a.entry, a.plan, plain.preambles.get(a.entry.facts.preamble)) for a in plain.all] if plain else []
         )
         await _compare_loads(store, ref, plain)
         line = plain.chain(plain.head.id) if plain and plain.head else []
+        noted = [(each.ref, each.entry, each.note) for each in await store.noted(ref, 1, 5)]
+        middle = [e for e in line if e.first < 5 and e.upto > 1]
+        assert noted == [(ref, e, plain.notes[e.id]) for e in middle if plain]
         for turn in range(-1, 9):
             low = [e for e in line if e.turn <= turn]
             high = [e for e in line if e.turn > turn]
@@ -191,7 +280,17 @@ async def compare(store: Store, model: Model) -> None:
         ends = {e.digest: e.id for e in plain.on_branches()} if plain else {}
         everywhere = [a.entry.digest for a in model.made]
         assert await store.find_digests(ref, everywhere) == ends
-    living = [(ref, plain) for ref in REFS if (plain := model.get(ref))]
+        label = await store.labelled(ref)
+        assert label == (Label(ref, plain.label or b"", plain.created) if plain else None)
+    for kind in ("session", "chain", "conversation"):
+        labelled = [
+            (plain.created, ref.name, Label(ref, plain.label, plain.created))
+            for ref in REFS
+            if (ref.tenant, ref.kind) == ("a", kind) and (plain := model.get(ref)) and plain.label is not None
+        ]
+        line_of = await store.labels("a", kind, after=None, most=9, newest_first=False)
+        assert list(line_of) == [label for _, _, label in sorted(labelled)]
+    living = [(ref, plain) for ref in REFS if ref.kind == "session" and (plain := model.get(ref))]
     assert [(info.ref, info.head, info.messages, info.expires_ms) for info in await listed(store.list())] == [
         (ref, plain.head.id if plain.head else "", plain.head.upto if plain.head else 0, plain.expires)
         for ref, plain in living
@@ -216,7 +315,8 @@ async def _compare_loads(store: Store, ref: Ref, plain: Plain | None) -> None:
                     kept = [e for e in line if reach is None or sum(f.tokens for f in line if f.upto > e.upto) < reach]
                 assert list(chain.entries) == (kept or line[-1:])
                 assert (chain.head, chain.ref_head, chain.whole) == (line[-1], plain.head.id, plain.whole)
-                assert chain.preamble == next(a.preamble for a in plain.all if a.entry is line[-1])
+                assert chain.preamble == plain.preambles.get(line[-1].facts.preamble)
+                assert id is not None or chain.revision == plain.revision
         for first, upto in ((0, 99), (2, 3), (1, 6), (5, 5), (7, 2)):
             if id is not None:
                 found = list(await store.read(ref, id, first, upto))
@@ -240,6 +340,10 @@ steps: st.SearchStrategy[list[Step]] = st.lists(
         ]
         * 6,
         st.builds(_repeating, _small),
+        st.builds(_redacting, _refs, _small, _small),
+        st.builds(_pruning, st.sampled_from(REFS[-2:]), _small),
+        st.builds(_pruning, st.sampled_from(REFS[-2:]), _small),
+        st.builds(_labelling, _refs, _small, st.sampled_from([None, 50, 7300])),
         st.builds(_erasing, _refs),
         st.builds(_waiting, st.sampled_from([1.0, 30.0, 60.0, 8000.0, 86_400.0])),
         st.just(_expiring),

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from proxy.conversation.message import Message
 from proxy.conversation.reply import UNREADABLE, Calls, Parts, Pieces, Reply, fold, joined
 from proxy.dialects.chat.compose import compose
 from proxy.dialects.contract import Call
@@ -23,6 +24,7 @@ class _Choice(msgspec.Struct):
     index: object = 0
     message: dict[str, msgspec.Raw] | None = None
     finish_reason: object = None
+    logprobs: object = None
 
 
 class _Body(msgspec.Struct):
@@ -32,6 +34,7 @@ class _Body(msgspec.Struct):
     model: object = None
     usage: object = None
     error: object = None
+    service_tier: object = None
 
 
 class _Delta(msgspec.Struct):
@@ -40,6 +43,7 @@ class _Delta(msgspec.Struct):
     message: object = None
     finish_reason: object = None
     usage: object = None
+    logprobs: object = None
 
 
 class Event(msgspec.Struct):
@@ -50,6 +54,7 @@ class Event(msgspec.Struct):
     usage: object = None
     error: object = None
     x_groq: object = None
+    service_tier: object = None
 
 
 class _TextDelta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -74,6 +79,17 @@ class _TextEvent(msgspec.Struct, gc=False):
     usage: None = None
     error: None = None
     x_groq: None = None
+    service_tier: str | None = None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Token counts; 0 for what is missing or senseless."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    written: int = 0
+    reasoning: int = 0
 
 
 _text_event = msgspec.json.Decoder(_TextEvent).decode
@@ -94,21 +110,17 @@ def from_body(body: bytes, call: Call) -> Reply:
     except (msgspec.DecodeError, ValueError, RecursionError):
         return Reply(None, whole=False)
     message, finish = None, ""
+    logprobs: list[dict[str, object]] = []
     if read.choices:
         choice = next((each for each in read.choices if each.index == 0), read.choices[0])
         finish = _string(choice.finish_reason)
+        logprobs = _logprobs(choice.logprobs)
         if choice.message is not None:
             raw = {name: bytes(each) for name, each in choice.message.items()}
             message = compose(raw, cut=finish in _CUT, prefill=_prefill(call))
     error = _error(read.error) or ("error" if finish == "error" else "")
-    return Reply(
-        message,
-        message is not None and not error,
-        finish,
-        _string(read.model),
-        *_counts(read.usage),
-        error,
-    )
+    whole = message is not None and not error
+    return _reply(message, whole, finish, read.model, _counts(read.usage), error, read.service_tier, logprobs)
 
 
 def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
@@ -124,6 +136,7 @@ def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
             else:
                 texts.append(text.choices[0].delta.content)
                 draft.model = text.model or draft.model
+                draft.service_tier = text.service_tier or draft.service_tier
                 continue
         if event.startswith(b"[DONE]"):
             break
@@ -138,13 +151,33 @@ def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
     error = draft.error or ("error" if draft.finish == "error" else "")
     if not error and ended and draft.chosen and message is None and _is_text(data):
         error = UNREADABLE
+    whole = ended and message is not None and not error
+    return _reply(message, whole, draft.finish, draft.model, draft.usage, error, draft.service_tier, draft.logprobs)
+
+
+def _reply(
+    message: Message | None,
+    whole: bool,
+    finish: str,
+    model: object,
+    usage: Usage,
+    error: str,
+    service_tier: object,
+    logprobs: list[dict[str, object]],
+) -> Reply:
     return Reply(
         message,
-        ended and message is not None and not error,
-        draft.finish,
-        draft.model,
-        *draft.usage,
+        whole,
+        finish,
+        _string(model),
+        usage.prompt,
+        usage.completion,
+        usage.cached,
         error,
+        usage.written,
+        usage.reasoning,
+        _string(service_tier),
+        tuple(logprobs),
     )
 
 
@@ -165,8 +198,9 @@ class Draft:
         """A choice was seen: this is a completion."""
         self.broken = False
         """An event was cut JSON, or of a shape that no completion has."""
-        self.finish = self.model = self.error = ""
-        self.usage = (0, 0, 0)
+        self.finish = self.model = self.error = self.service_tier = ""
+        self.usage = Usage()
+        self.logprobs: list[dict[str, object]] = []
         self._content = Parts()
         self._calls = Calls()
         self._others: dict[str, object] = {}
@@ -188,6 +222,8 @@ class Draft:
             self.error = self.error or error
         if event.model:
             self.model = _string(event.model)
+        if event.service_tier:
+            self.service_tier = _string(event.service_tier)
         if event.usage:
             self.usage = _counts(event.usage)
         elif isinstance(event.x_groq, dict) and (usage := event.x_groq.get("usage")):
@@ -199,6 +235,8 @@ class Draft:
                 self.finish = _string(choice.finish_reason)
             if choice.usage:
                 self.usage = _counts(choice.usage)
+            if choice.logprobs:
+                self.logprobs += _logprobs(choice.logprobs)
             delta = choice.delta if choice.delta is not None else choice.message
             if isinstance(delta, dict):
                 self.chosen = True
@@ -294,17 +332,28 @@ def _prefill(call: Call) -> bytes:
     return call.prefill.wire if call.prefill is not None and call.members.get("echo") != b"true" else b""
 
 
-def _counts(usage: object) -> tuple[int, int, int]:
-    """(prompt, completion, cached) tokens; 0 for what is missing or senseless."""
+def _counts(usage: object) -> Usage:
     if not isinstance(usage, dict):
-        return 0, 0, 0
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return (
+        return Usage()
+    prompt, completion = _details(usage, "prompt_tokens_details"), _details(usage, "completion_tokens_details")
+    return Usage(
         _natural(usage, "prompt_tokens"),
         _natural(usage, "completion_tokens"),
-        _natural({"": cached}, "") or _natural(usage, "prompt_cache_hit_tokens"),
+        _natural(prompt, "cached_tokens") or _natural(usage, "prompt_cache_hit_tokens"),
+        _natural(prompt, "cache_write_tokens"),
+        _natural(completion, "reasoning_tokens") or _natural(usage, "reasoning_tokens"),
     )
+
+
+def _details(usage: dict[str, object], name: str) -> dict[str, object]:
+    held = usage.get(name)
+    return held if isinstance(held, dict) else {}
+
+
+def _logprobs(held: object) -> list[dict[str, object]]:
+    """Those of the text; a refusal's are not kept."""
+    listed = held.get("content") if isinstance(held, dict) else None
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
 
 
 def _natural(held: Mapping[str, object], name: str) -> int:

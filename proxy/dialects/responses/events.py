@@ -6,16 +6,18 @@ can be in another order than that of the reply in one piece: `settled` gives the
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import orjson
 
-from proxy.conversation.reply import Calls, Pieces, joined
+from proxy.conversation.reply import Calls, Pieces, fold, joined
+from proxy.dialects.responses.logprobs import shaped
 from proxy.dialects.responses.reply import (
     argument_text,
     blank,
+    call_id,
     call_item,
-    error_of,
+    failed,
     item_id,
     message_item,
     output_text,
@@ -23,6 +25,7 @@ from proxy.dialects.responses.reply import (
     said,
 )
 from proxy.dialects.responses.request import Asked
+from proxy.dialects.responses.sealed import OPAQUE, REASONING, seal
 from proxy.dialects.responses.writer import Writer
 from proxy.framing import sse
 
@@ -37,7 +40,7 @@ class Transcoder:
 
     def __init__(self, asked: Asked, id: str, created_at: int) -> None:
         self._asked, self._id, self._created_at = asked, id, created_at
-        self._out = Writer()
+        self._out = Writer(obfuscates=asked.obfuscates)
         self._cutter = sse.Cutter()
         self._calls = Calls()
         self._call = 0
@@ -48,8 +51,10 @@ class Transcoder:
         """How many pieces the open call had when it was last found to be unfinished."""
         self._opened = False
         """The call numbered `_call` is the open item."""
-        self._late: list[tuple[str, str]] = []
+        self._late: list[tuple[str, str, list[dict[str, object]]]] = []
         """What was said after calls had begun."""
+        self._opaque: dict[str, object] = {}
+        """Reasoning in the upstream's own form, of which no item holds it yet."""
         self._torn = False
         """There are surrogate pairs that a server cut in two."""
         self._half = ""
@@ -57,11 +62,15 @@ class Transcoder:
         self._done = False
 
     def begin(self) -> bytes:
-        """response.created, response.in_progress"""
-        started = blank(self._asked, self._id, self._created_at, "in_progress")
-        return b"".join(
-            self._out.event(f"response.{name}", {"response": started}) for name in ("created", "in_progress")
-        )
+        """response.created, response.in_progress; of a background response, which is created as queued, response.queued
+        between the two."""
+        names = ("created", "queued", "in_progress") if self._asked.background else ("created", "in_progress")
+        first = "queued" if self._asked.background else "in_progress"
+        made: list[bytes] = []
+        for name in names:
+            status = "in_progress" if name == "in_progress" else first
+            made.append(self._out.event(f"response.{name}", {"response": self._blank(status)}))
+        return b"".join(made)
 
     def feed(self, data: bytes) -> bytes:
         """The events that chat events make; what is no chat event makes none. Only the first choice counts, and
@@ -74,8 +83,8 @@ class Transcoder:
             if event.startswith(b"[DONE]"):
                 self._done = True
                 break
-            for delta in self._deltas(event):
-                self._add(delta, made)
+            for delta, logprobs in self._deltas(event):
+                self._add(delta, made, logprobs)
         return b"".join(made)
 
     def end(self, response: dict[str, object]) -> bytes:
@@ -83,6 +92,7 @@ class Transcoder:
         made = [self.feed(b"\n\n") if self._cutter.rest_bytes else b""]
         status = str(response["status"])
         self._finish(made, status)
+        self._seal(made)
         made += [self._out.whole(item) for item in self._missing(response)]
         made.append(self._out.event(_ENDS.get(status, "response.failed"), {"response": self.settled(response)}))
         return b"".join(made)
@@ -96,12 +106,15 @@ class Transcoder:
         made: list[bytes] = []
         self._finish(made, "failed")
         made.append(self._out.event("error", {"code": code, "message": message, "param": None}))
-        failed = self.settled(blank(self._asked, self._id, self._created_at, "failed"))
-        failed["error"] = error_of(code, message)
-        made.append(self._out.event("response.failed", {"response": failed}))
+        response = failed(self.settled(self._blank("failed")), code, message)
+        made.append(self._out.event("response.failed", {"response": response}))
         return b"".join(made)
 
-    def _deltas(self, event: bytes) -> list[dict[str, object]]:
+    def _blank(self, status: str) -> dict[str, object]:
+        return blank(self._asked, self._id, self._created_at, status)
+
+    def _deltas(self, event: bytes) -> list[tuple[dict[str, object], list[dict[str, object]]]]:
+        """Each with its text's logprobs, if they are asked for."""
         try:
             value = orjson.loads(event)
         except orjson.JSONDecodeError:
@@ -115,20 +128,32 @@ class Transcoder:
         if not isinstance(choices, list):
             return []
         first = [each for each in choices if isinstance(each, dict) and each.get("index") in (0, None)]
-        found = [held if (held := each.get("delta")) is not None else each.get("message") for each in first]
-        return [each for each in found if isinstance(each, dict)]
+        found: list[tuple[dict[str, object], list[dict[str, object]]]] = []
+        for each in first:
+            delta = held if (held := each.get("delta")) is not None else each.get("message")
+            if isinstance(delta, dict):
+                found.append((delta, self._logprobs(each.get("logprobs"))))
+        return found
 
-    def _add(self, delta: dict[str, object], made: list[bytes]) -> None:
+    def _logprobs(self, held: object) -> list[dict[str, object]]:
+        listed = held.get("content") if self._asked.logprobs and isinstance(held, dict) else None
+        return shaped(listed) if isinstance(listed, list) else []
+
+    def _add(self, delta: dict[str, object], made: list[bytes], logprobs: list[dict[str, object]]) -> None:
         if delta.keys() <= _TEXT_ONLY and isinstance(content := delta.get("content"), str):
             # what nearly every delta is
-            if content:
-                self._say("output_text", content, made)
+            if content or logprobs:
+                self._say("output_text", content, made, logprobs)
             return
+        if self._asked.seals:
+            for member in OPAQUE:
+                if isinstance(details := delta.get(member), list):
+                    self._opaque[member] = fold(self._opaque.get(member, []), details)
         words = said(delta)
         if words.reasoning:
             self._say("reasoning_text", words.reasoning, made)
-        if words.text:
-            self._say("output_text", words.text, made)
+        if words.text or logprobs:
+            self._say("output_text", words.text, made, logprobs)
         if words.refusal:
             self._say("refusal", words.refusal, made)
         listed = delta.get("tool_calls")
@@ -143,20 +168,27 @@ class Transcoder:
         if listed or legacy:
             self._grow(made, last=False)
 
-    def _say(self, kind: str, piece: str, made: list[bytes]) -> None:
+    def _say(self, kind: str, piece: str, made: list[bytes], logprobs: Sequence[dict[str, object]] = ()) -> None:
         out = self._out
         if self._opened or self._call:
             # calls stand last, and one may still grow
-            self._late.append((kind, piece))
+            self._late.append((kind, piece, [*logprobs]))
+            return
+        if not piece and out.part != kind:
+            # logprobs of tokens that say nothing yet
+            out.logprobs += logprobs
             return
         wanted = "reasoning" if kind == "reasoning_text" else "message"
         if out.kind != wanted:
             self._close("completed", made)
+            if wanted == "message":
+                self._seal(made)
             make = reasoning_item if wanted == "reasoning" else _message
-            made.append(out.open(make(self._id, out.index, "")))
+            made.append(out.open(make(self._id, out.index)))
         if out.part != kind:
             self._mend(made)
             made += (out.close_part(), out.open_part(kind))
+        out.logprobs += logprobs
         self._put(piece, made)
 
     def _grow(self, made: list[bytes], *, last: bool) -> None:
@@ -174,8 +206,11 @@ class Transcoder:
                 if not last and not (named and (any(pieces) or followed)):
                     return
                 self._close("completed", made)
+                self._seal(made)
                 made.append(
-                    out.open(call_item(self._id, out.index, {**call, "id": joined(call.get("id"))}, "completed"))
+                    out.open(
+                        call_item(self._id, out.index, {**call, "id": call_id(self._id, self._call, call)}, "completed")
+                    )
                 )
                 self._opened = True
             if piece := "".join(pieces[self._sent :]):
@@ -210,8 +245,8 @@ class Transcoder:
         self._opened, self._call = False, 0
         self._calls = Calls()
         late, self._late = self._late, []
-        for kind, piece in late:
-            self._say(kind, piece, made)
+        for kind, piece, logprobs in late:
+            self._say(kind, piece, made, logprobs)
         self._close(cut, made)
 
     def _missing(self, response: dict[str, object]) -> Iterator[dict[str, object]]:
@@ -225,7 +260,16 @@ class Transcoder:
 
     def _close(self, status: str, made: list[bytes]) -> None:
         self._mend(made)
+        if self._opaque and self._out.kind == "reasoning":
+            self._out.seal(seal(REASONING, joined(self._opaque)))
+            self._opaque = {}
         made.append(self._out.close(status))
+
+    def _seal(self, made: list[bytes]) -> None:
+        """Reasoning without a text, or that came too late for the item of its text, makes an item of its own."""
+        if self._opaque:
+            sealed, self._opaque = seal(REASONING, joined(self._opaque)), {}
+            made.append(self._out.whole(reasoning_item(self._id, self._out.index, "", sealed)))
 
     def _put(self, piece: str, made: list[bytes]) -> None:
         if self._torn:
@@ -263,5 +307,5 @@ def whole(response: dict[str, object]) -> bytes:
     return b"".join(made)
 
 
-def _message(id: str, at: int, _: str) -> dict[str, object]:
+def _message(id: str, at: int) -> dict[str, object]:
     return message_item(id, at, [], "completed")

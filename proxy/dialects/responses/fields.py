@@ -57,9 +57,10 @@ def number(value: object, member: str) -> float:
     return value
 
 
-def count(value: object, member: str, *, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**53:
-        refuse(member, f"is not a whole number from {least} on; send one")
+def count(value: object, member: str, *, least: int = 0, most: int = 2**53 - 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        upto = f"to {most}" if most < 2**53 - 1 else "on"
+        refuse(member, f"is not a whole number from {least} {upto}; send one")
     return value
 
 

@@ -1,13 +1,17 @@
-"""Input items of a Responses request -> chat messages, and the items as they are listed.
+"""Input items of a Responses request -> chat messages, and the items as they are listed."""
 
-The items of one model reply (reasoning, message, calls) become one assistant message, as they were in the reply that
-they were made from; a call's result must follow the message that makes the call.
-"""
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
+import orjson
+
+from proxy.dialects.contract import Piece
+from proxy.dialects.responses.draft import Draft
 from proxy.dialects.responses.fields import (
     object_,
     objects,
     one_of,
+    only,
     optional_text,
     present,
     refuse,
@@ -15,6 +19,8 @@ from proxy.dialects.responses.fields import (
     text,
     written,
 )
+from proxy.dialects.responses.sealed import OPAQUE, REASONING, SUMMARY, is_sealed, unseal
+from proxy.errors import InvalidBody, NotFound
 
 PREFIXES = {
     "message": "msg",
@@ -23,18 +29,22 @@ PREFIXES = {
     "function_call_output": "fco",
     "custom_tool_call": "ctc",
     "custom_tool_call_output": "ctco",
+    "compaction": "cmp",
 }
 """What the ids of items start with, by type."""
+HEADING = "Summary of the earlier conversation (its messages are not shown):"
+"""Stands above the summary that a compaction item holds."""
+NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 _LATER = {
-    "item_reference": "refers to a stored item, which is not supported yet; send the item itself",
-    "compaction": "is a compaction item, which is not supported yet; send the items themselves",
-    "compaction_trigger": "asks for compaction, which is not supported yet; leave it out",
-    "compaction_summary": "is a compaction item, which is not supported yet; send the items themselves",
+    "compaction_trigger": "asks for compaction, which happens by itself here: `[summary]` of the policy file says how",
+    "compaction_summary": "is no item of this API; send the compaction item as it was given",
 }
+_CALLING = frozenset(PREFIXES) - {"message", "reasoning", "compaction"}
 _STATUS = ("in_progress", "completed", "incomplete")
 _MESSAGE = frozenset({"type", "id", "status", "role", "content", "phase"})
 _PLAIN = frozenset({"type", "id", "status", "call_id", "name", "arguments", "input", "output", "created_by", "caller"})
+_COMPACTION = frozenset({"type", "id", "encrypted_content", "created_by"})
 _PART = frozenset({
     "type", "text", "refusal", "annotations", "logprobs", "detail", "file_id", "image_url", "file_data", "file_url",
     "filename", "input_audio",
@@ -42,113 +52,123 @@ _PART = frozenset({
 """Members of parts that are translated, or (annotations, logprobs) that no chat message holds."""
 
 
-class Conversation:
-    """Chat messages in the making."""
-
-    def __init__(self) -> None:
-        self.messages: list[dict[str, object]] = []
-        self._draft: dict[str, object] | None = None
-        """The assistant message to which items are still added."""
-        self._calls: list[object] = []
-        self._reasoning: list[str] = []
-        """Reasoning that belongs to the assistant message which is to come."""
-
-    def reason(self, thought: str) -> None:
-        if thought:
-            self._reasoning.append(thought)
-
-    def say(self, message: dict[str, object]) -> None:
-        """An assistant message. What comes between calls and their results is part of the message that calls."""
-        if self._draft is None:
-            self._draft = message
-        elif not self._calls:
-            late, self._reasoning = self._reasoning, []
-            self.flush()
-            self._reasoning, self._draft = late, message
-        else:
-            parts = [*_as_parts(self._draft), *_as_parts(message)]
-            self._draft |= message
-            self._draft.pop("refusal", None)
-            self._draft["content"] = parts if len(parts) > 1 or parts[0]["type"] != "text" else parts[0]["text"]
-
-    def call(self, call: dict[str, object]) -> None:
-        if self._draft is None:
-            self._draft = {"role": "assistant", "content": None}
-        self._calls.append(call)
-
-    def add(self, message: dict[str, object]) -> None:
-        """A message of any other role."""
-        self.flush()
-        self.messages.append(message)
-
-    def flush(self) -> None:
-        if self._reasoning and self._draft is None:
-            # a reply that was cut off while it reasoned
-            self._draft = {"role": "assistant", "content": ""}
-        if self._draft is not None:
-            if self._calls:
-                self._draft["tool_calls"] = self._calls
-            if self._reasoning:
-                self._draft["reasoning_content"] = "\n\n".join(self._reasoning)
-            self.messages.append(self._draft)
-        self._draft, self._calls, self._reasoning = None, [], []
+def referred(body: bytes) -> tuple[str, ...]:
+    """The ids that item references in `input`, or in `items`, name; each once. What is malformed names none."""
+    if b'"id"' not in body:
+        return ()
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ()
+    if not isinstance(value, dict):
+        return ()
+    listed = [each for name in ("input", "items") if isinstance(held := value.get(name), list) for each in held]
+    found = [each["id"] for each in listed if isinstance(each, dict) and _refers(each)]
+    return tuple(dict.fromkeys(id for id in found if isinstance(id, str)))
 
 
-def read_input(value: object, id: str) -> tuple[list[dict[str, object]], tuple[bytes, ...]]:
-    """(chat messages, items with ids as JSON). Raises InvalidBody."""
-    if isinstance(value, str):
+def read_input(
+    value: object, id: str, known: Mapping[str, bytes] = NOTHING, *, member: str = "input", ours: bool = False
+) -> tuple[list[dict[str, object]], tuple[bytes, ...]]:
+    """(chat messages, items with ids as JSON). `ours`: ids that the items came with are not kept.
+
+    Raises InvalidBody; NotFound for a reference to what is not in `known`."""
+    if isinstance(value, str) and not ours:
         value = [{"type": "message", "role": "user", "content": value}]
-    conversation = Conversation()
-    items: list[bytes] = []
-    for at, item in enumerate(objects(value, "input")):
-        member = f"input[{at}]"
-        listed = _read(present(item), member, conversation)
-        if listed.get("id") is None:
-            listed["id"] = f"{PREFIXES[str(listed['type'])]}_{id}{at:02x}i"
+    items = [_resolved(present(each), known) for each in objects(value, member)]
+    draft = Draft()
+    listed: list[bytes] = []
+    seen: set[str] = set()
+    answered = _answered(items)
+    for at, item in enumerate(items):
+        place = f"{member}[{at}]"
+        draft.at = at
+        one = _read(item, place, draft, answered)
+        if ours or one.get("id") is None:
+            one["id"] = f"{PREFIXES[str(one['type'])]}_{id}{at:02x}i"
         else:
-            some_text(listed["id"], f"{member}.id")
-        items.append(written(listed, member))
-    conversation.flush()
-    return conversation.messages, tuple(items)
+            some_text(one["id"], f"{place}.id")
+        if (mine := str(one["id"])) in seen:
+            raise InvalidBody(
+                f"Duplicate item found with id {mine[:100]}. Remove duplicate items from your input and try again.",
+                param=member,
+            )
+        seen.add(mine)
+        listed.append(written(one, place))
+    draft.flush()
+    return draft.messages, tuple(listed)
 
 
-def _read(item: dict[str, object], member: str, conversation: Conversation) -> dict[str, object]:
-    """Adds an item to the conversation and returns it as it is listed."""
+def pieces(items: Sequence[bytes]) -> tuple[Piece, ...]:
+    """See `Translation.pieces`."""
+    values = [present(object_(orjson.loads(item), "items")) for item in items]
+    draft = Draft()
+    answered = _answered(values)
+    for at, item in enumerate(values):
+        draft.at = at
+        _read(item, f"items[{at}]", draft, answered)
+    draft.flush()
+    return tuple(
+        Piece(written(message, "items"), places) for message, places in zip(draft.messages, draft.places, strict=True)
+    )
+
+
+def _refers(item: Mapping[str, object]) -> bool:
+    """The type of a reference may be left out."""
+    kind = item.get("type")
+    return kind == "item_reference" or (kind is None and "id" in item and not item.keys() - {"id", "type"})
+
+
+def _resolved(item: dict[str, object], known: Mapping[str, bytes]) -> dict[str, object]:
+    if not _refers(item):
+        return item
+    id = some_text(item.get("id"), "input.id")
+    if id not in known:
+        raise NotFound(f"Item with id '{id[:100]}' not found.", param="input")
+    return present(object_(orjson.loads(known[id]), "input"))
+
+
+def _answered(items: Sequence[Mapping[str, object]]) -> frozenset[str]:
+    """The calls that have a result among these items."""
+    kinds = ("function_call_output", "custom_tool_call_output")
+    return frozenset(id for item in items if item.get("type") in kinds and isinstance(id := item.get("call_id"), str))
+
+
+def _read(item: dict[str, object], member: str, draft: Draft, answered: frozenset[str]) -> dict[str, object]:
+    """Adds an item to the draft and returns it as it is listed."""
     kind = item.get("type", "message")
-    if kind != "message" and isinstance(kind, str) and kind in PREFIXES and kind != "reasoning":
+    if isinstance(kind, str) and kind in _CALLING:
         for name, value in item.items():
             if name not in _PLAIN or (name == "caller" and value != {"type": "direct"}):
                 refuse(f"{member}.{name}", "is not supported here; leave it out")
     status = one_of(item.get("status", "completed"), f"{member}.status", _STATUS)
     match kind:
         case "message":
-            return _message(item, member, status, conversation)
+            return _message(item, member, status, draft)
         case "reasoning":
-            contents = objects(item.get("content", []), f"{member}.content")
-            for at, part in enumerate(contents):
-                one_of(part.get("type"), f"{member}.content[{at}].type", ("reasoning_text",))
-                conversation.reason(text(part.get("text"), f"{member}.content[{at}].text"))
-            summary = objects(item.get("summary", []), f"{member}.summary")
-            for at, part in enumerate(summary):
-                one_of(part.get("type"), f"{member}.summary[{at}].type", ("summary_text",))
-                text(part.get("text"), f"{member}.summary[{at}].text")
-            if "encrypted_content" in item:
-                text(item["encrypted_content"], f"{member}.encrypted_content")
-            return {**item, "summary": summary}
+            return _reasoning(item, member, draft)
         case "function_call" | "custom_tool_call":
             payload, body = ("arguments", "function") if kind == "function_call" else ("input", "custom")
             call_id = some_text(item.get("call_id"), f"{member}.call_id")
             name = some_text(item.get("name"), f"{member}.name")
             said = text(item.get(payload), f"{member}.{payload}")
-            conversation.call({"id": call_id, "type": body, body: {"name": name, payload: said}})
+            if status != "incomplete" or call_id in answered or body == "custom" or _parses(said):
+                # arguments that were cut off make no call
+                draft.call({"id": call_id, "type": body, body: {"name": name, payload: said}})
             return {**item, "status": status}
         case "function_call_output" | "custom_tool_call_output":
             call_id = some_text(item.get("call_id"), f"{member}.call_id")
             output, parts = _content(item.get("output"), f"{member}.output", "tool")
-            conversation.add({"role": "tool", "tool_call_id": call_id, "content": output})
+            draft.add({"role": "tool", "tool_call_id": call_id, "content": output})
             if isinstance(item["output"], str):
                 return {**item, "status": status}
             return {**item, "status": status, "output": parts}
+        case "compaction":
+            only(item, member, _COMPACTION)
+            place = f"{member}.encrypted_content"
+            summary = text(unseal(SUMMARY, item.get("encrypted_content"), place), place)
+            draft.add({"role": "user", "content": f"{HEADING}\n{summary}"})
+            return item
     if not isinstance(kind, str):
         refuse(f"{member}.type", "is not a string; name the item's type")
     if kind in _LATER:
@@ -160,7 +180,34 @@ def _read(item: dict[str, object], member: str, conversation: Conversation) -> d
     )
 
 
-def _message(item: dict[str, object], member: str, status: str, conversation: Conversation) -> dict[str, object]:
+def _reasoning(item: dict[str, object], member: str, draft: Draft) -> dict[str, object]:
+    thoughts: list[str] = []
+    for at, part in enumerate(objects(item.get("content", []), f"{member}.content")):
+        one_of(part.get("type"), f"{member}.content[{at}].type", ("reasoning_text",))
+        thoughts.append(text(part.get("text"), f"{member}.content[{at}].text"))
+    summary = objects(item.get("summary", []), f"{member}.summary")
+    for at, part in enumerate(summary):
+        one_of(part.get("type"), f"{member}.summary[{at}].type", ("summary_text",))
+        text(part.get("text"), f"{member}.summary[{at}].text")
+    opaque: dict[str, list[object]] = {}
+    if "encrypted_content" in item:
+        sealed, place = text(item["encrypted_content"], f"{member}.encrypted_content"), f"{member}.encrypted_content"
+        if is_sealed(REASONING, sealed):
+            held = object_(unseal(REASONING, sealed, place), place)
+            opaque = {name: each for name in OPAQUE if isinstance(each := held.get(name), list)}
+    draft.reason("\n\n".join(filter(None, thoughts)), opaque)
+    return {**item, "summary": summary}
+
+
+def _parses(arguments: str) -> bool:
+    try:
+        orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _message(item: dict[str, object], member: str, status: str, draft: Draft) -> dict[str, object]:
     role = one_of(item.get("role"), f"{member}.role", ("user", "assistant", "system", "developer"))
     if "phase" in item:
         one_of(item["phase"], f"{member}.phase", ("commentary", "final_answer"))
@@ -169,11 +216,11 @@ def _message(item: dict[str, object], member: str, status: str, conversation: Co
     # what neither specification knows travels
     message |= {name: value for name, value in item.items() if name not in _MESSAGE}
     if role != "assistant":
-        conversation.add(message)
+        draft.add(message)
     else:
         if isinstance(content, list) and len(content) == 1 and content[0].get("type") == "refusal":
             message |= {"content": "", "refusal": content[0]["refusal"]}
-        conversation.say(message)
+        draft.say(message)
     return {**item, "type": "message", "status": status, "content": parts}
 
 
@@ -219,8 +266,8 @@ def _part(part: dict[str, object], member: str, role: str) -> dict[str, object]:
             if "file_id" in part:
                 refuse(f"{member}.file_id", "needs a file store that the upstream lacks; send `image_url`")
             image: dict[str, object] = {"url": some_text(part.get("image_url"), f"{member}.image_url")}
-            if "detail" in part:
-                image["detail"] = one_of(part["detail"], f"{member}.detail", ("auto", "low", "high"))
+            if one_of(part.get("detail", "auto"), f"{member}.detail", ("auto", "low", "high")) != "auto":
+                image["detail"] = part["detail"]
             return {"type": "image_url", "image_url": image, **more}
         case "input_audio":
             audio = object_(part.get("input_audio"), f"{member}.input_audio")
@@ -246,11 +293,3 @@ _KINDS = {
     "developer": ("input_text", "input_image", "input_file"),
     "tool": ("input_text", "input_image", "input_file"),
 }
-
-
-def _as_parts(message: dict[str, object]) -> list[dict[str, object]]:
-    content, refusal = message.get("content"), message.get("refusal")
-    parts: list[dict[str, object]] = list(content) if isinstance(content, list) else []
-    if isinstance(content, str) and (content or refusal is None):
-        parts = [{"type": "text", "text": content}]
-    return [*parts, {"type": "refusal", "refusal": refusal}] if refusal is not None else parts

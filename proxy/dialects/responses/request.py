@@ -6,6 +6,7 @@ specification knows travels upstream with its exact bytes, and so do the samplin
 """
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 import orjson
@@ -25,36 +26,27 @@ from proxy.dialects.responses.fields import (
     text,
     written,
 )
-from proxy.dialects.responses.items import read_input
+from proxy.dialects.responses.items import NOTHING, read_input
+from proxy.dialects.responses.state import MEMBERS, echo_of, read_state
 from proxy.dialects.responses.tools import read_tools
 from proxy.framing.members import Members
 
 HONOURED = frozenset({
-    "include", "input", "instructions", "max_output_tokens", "metadata", "model", "parallel_tool_calls",
-    "previous_response_id", "prompt_cache_key", "prompt_cache_retention", "reasoning", "safety_identifier",
-    "service_tier", "store", "stream", "stream_options", "temperature", "text", "tool_choice", "tools", "top_p",
-    "truncation", "user", "presence_penalty", "frequency_penalty",
+    *MEMBERS, "include", "input", "instructions", "max_output_tokens", "metadata", "model", "parallel_tool_calls",
+    "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "reasoning", "safety_identifier",
+    "service_tier", "stream", "stream_options", "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p",
+    "user", "presence_penalty", "frequency_penalty",
 })  # fmt: skip
 """Members that are done as they say; values of theirs that cannot be are refused."""
 
 REFUSED = {
     "access_programs": "is a programme of OpenAI's own; leave it out",
-    "background": "is not supported yet; leave it out, or send false",
-    "context_management": "is not supported yet; leave it out",
-    "conversation": "is not supported yet; use `previous_response_id`",
-    "conversation_id": "is not supported yet; use `previous_response_id`",
     "image": "needs a service that the upstream lacks; leave it out",
     "max_tool_calls": "limits calls of hosted tools, which the upstream lacks; leave it out",
     "moderation": "needs a service that the upstream lacks; leave it out",
     "prompt": "needs stored prompt templates, which the upstream lacks; send `instructions` and `input`",
-    "prompt_cache_options": "is not supported yet; leave it out",
-    "top_logprobs": "is not supported yet; leave it out",
 }
-"""Members that are refused, and why. Values that ask for nothing (`HARMLESS`) are taken."""
-
-HARMLESS: dict[str, tuple[bytes, ...]] = {
-    "background": (b"false",), "context_management": (b"[]",), "top_logprobs": (b"0",)
-}  # fmt: skip
+"""Members that are refused, and why."""
 
 _CHAT_NAMES = {
     "messages": "input", "max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens",
@@ -66,15 +58,16 @@ _CHAT_NAMES = {
 
 _AS_THEY_ARE = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 _TEXTS = ("user", "safety_identifier", "prompt_cache_key")
-_INCLUDE = ("reasoning.encrypted_content", "message.input_image.image_url")
-"""Of these, everything that there is stands in the reply and in the listed items anyhow."""
-_TIERS = ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")
+_SEALED, _LOGPROBS = "reasoning.encrypted_content", "message.output_text.logprobs"
+_INCLUDE = (_SEALED, _LOGPROBS, "message.input_image.image_url")
+"""The last stands in the listed items anyhow."""
+TIERS = ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _DEFAULTS: dict[str, object] = {
     "temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "max_output_tokens": None,
     "max_tool_calls": None, "metadata": {}, "parallel_tool_calls": True, "prompt_cache_key": None,
     "prompt_cache_retention": None, "safety_identifier": None, "service_tier": "auto", "top_logprobs": 0,
-    "truncation": "disabled", "user": None, "background": False,
+    "user": None,
 }  # fmt: skip
 _counts_reasoning = re.compile(r"(?:.*/)?(?:gpt-5|o[134])", re.DOTALL).match
 """Models that refuse `max_tokens`."""
@@ -85,30 +78,38 @@ class Asked(msgspec.Struct, frozen=True):
 
     chat: bytes
     """The body of the Chat Completions request; its messages are those of `input`, without `instructions`. They may
-    be none when `previous` is given."""
+    be none when `previous` or `conversation` is given."""
     instructions: bytes
     """One chat system message as JSON, b"" for none."""
     model: str
     stream: bool
     store: bool
+    background: bool
     previous: str
     """`previous_response_id`, "" for none."""
+    conversation: str
+    """The id of the conversation that it is part of, "" for none."""
+    truncates: bool | None
+    """`truncation` is auto (True) or disabled (False); None: it was left out."""
     echo: dict[str, object]
     """The members of the Response object that repeat the request, with their defaults."""
     items: tuple[bytes, ...]
     """The input's items, each as JSON with an id."""
-    prefill: str = ""
-    """The text of the assistant message that `input` ends with: a chat reply is recorded as joined to it, a Response
-    is not."""
+    seals: bool = False
+    """`reasoning.encrypted_content` is wanted."""
+    logprobs: bool = False
+    """Of the text's tokens."""
+    obfuscates: bool = False
+    """Deltas of a stream are padded, so that their sizes do not tell what they say."""
 
 
-def read(body: bytes, id: str) -> Asked:
-    """`id`: 48 hex digits, from which ids are made for the items that have none. Raises InvalidBody that names the
-    member. The body may be hostile."""
+def read(body: bytes, id: str, known: Mapping[str, bytes] = NOTHING) -> Asked:
+    """`id`: 48 hex digits, from which ids are made for the items that have none; `known`: the stored items that are
+    referred to. Raises InvalidBody that names the member, NotFound for a reference. The body may be hostile."""
     members = Members(body)
     raw = {name: each for name in members.names() if (each := members.get(name)) is not None and each != b"null"}
-    for name, each in raw.items():
-        if name in REFUSED and each not in HARMLESS.get(name, ()):
+    for name in raw:
+        if name in REFUSED:
             refuse(name, REFUSED[name])
         if name in _CHAT_NAMES:
             instead = _CHAT_NAMES[name]
@@ -120,11 +121,10 @@ def read(body: bytes, id: str) -> Asked:
     model = some_text(said["model"], "model") if "model" in said else ""
     if model:
         chat["model"] = raw["model"]
-    previous = some_text(said.get("previous_response_id", "-"), "previous_response_id")
-    previous = previous if "previous_response_id" in said else ""
-    if not previous and said.get("input") in (None, []):
+    state = read_state(said)
+    if not (state.previous or state.conversation) and said.get("input") in (None, []):
         refuse("input", "is missing; send a string or a list of items")
-    messages, items = read_input(said.get("input", []), id)
+    messages, items = read_input(said.get("input", []), id, known)
     chat["messages"] = written(messages, "input")
     instructions = optional_text(said.get("instructions"), "instructions")
 
@@ -149,19 +149,25 @@ def read(body: bytes, id: str) -> Asked:
         echo["max_output_tokens"] = count(said["max_output_tokens"], "max_output_tokens", least=1)
         limit = "max_completion_tokens" if _counts_reasoning(model) else "max_tokens"
         chat[limit] = raw["max_output_tokens"]
-    for name, known in (("service_tier", _TIERS), ("prompt_cache_retention", ("in_memory", "24h"))):
+    for name, values in (("service_tier", TIERS), ("prompt_cache_retention", ("in_memory", "24h"))):
         if name in said:
-            echo[name] = one_of(said[name], name, known)
+            echo[name] = one_of(said[name], name, values)
             chat[name] = raw[name]
     form = _text(said.get("text", {}), chat)
     reasoning = _reasoning(said.get("reasoning", {}), chat)
     if "metadata" in said:
         echo["metadata"] = _metadata(said["metadata"])
-    if "truncation" in said:
-        echo["truncation"] = one_of(said["truncation"], "truncation", ("auto", "disabled"))
-    _include(said.get("include", []))
-    _stream_options(said.get("stream_options", {}))
-    store = flag(said.get("store", True), "store")
+    wanted = _include(said.get("include", []))
+    if "top_logprobs" in said:
+        echo["top_logprobs"] = count(said["top_logprobs"], "top_logprobs", most=20)
+    if logprobs := _LOGPROBS in wanted or bool(echo["top_logprobs"]):
+        chat["logprobs"] = b"true"
+        if echo["top_logprobs"]:
+            chat["top_logprobs"] = raw["top_logprobs"]
+    if "prompt_cache_options" in said:
+        echo["prompt_cache_options"] = _cache_options(said["prompt_cache_options"])
+        chat["prompt_cache_options"] = raw["prompt_cache_options"]
+    obfuscates = _stream_options(said.get("stream_options", {}))
     if stream := flag(said.get("stream", False), "stream"):
         chat |= {"stream": b"true", "stream_options": b'{"include_usage":true}'}
     chat |= {name: each for name, each in raw.items() if name not in HONOURED and name not in REFUSED}
@@ -172,8 +178,7 @@ def read(body: bytes, id: str) -> Asked:
         "parallel_tool_calls": parallel,
         "text": form,
         "reasoning": reasoning,
-        "store": store,
-        "previous_response_id": previous or None,
+        **echo_of(state),
     }
     # the Response object wraps it twice, in an event
     written([[echo]], "tools")
@@ -182,17 +187,17 @@ def read(body: bytes, id: str) -> Asked:
         instructions=orjson.dumps({"role": "system", "content": instructions}) if instructions else b"",
         model=model,
         stream=stream,
-        store=store,
-        previous=previous,
+        store=state.store,
+        background=state.background,
+        previous=state.previous,
+        conversation=state.conversation,
+        truncates=state.truncates,
         echo=echo,
         items=items,
-        prefill=_prefill(messages[-1]) if messages else "",
+        seals=_SEALED in wanted,
+        logprobs=logprobs,
+        obfuscates=obfuscates,
     )
-
-
-def _prefill(last: dict[str, object]) -> str:
-    content = last.get("content")
-    return content if last["role"] == "assistant" and "tool_calls" not in last and isinstance(content, str) else ""
 
 
 def _text(value: object, chat: dict[str, bytes]) -> dict[str, object]:
@@ -253,16 +258,27 @@ def _metadata(value: object) -> dict[str, object]:
     return said
 
 
-def _include(value: object) -> None:
+def _include(value: object) -> list[object]:
     if not isinstance(value, list):
         refuse("include", "is not a list; send a list of strings")
     for at, each in enumerate(value):
         if each not in _INCLUDE:
-            refuse(f"include[{at}]", f"names what cannot be given here; of use are {' and '.join(_INCLUDE)}")
+            refuse(f"include[{at}]", f"names what cannot be given here; of use are {', '.join(_INCLUDE)}")
+    return value
 
 
-def _stream_options(value: object) -> None:
+def _stream_options(value: object) -> bool:
     said = present(object_(value, "stream_options"))
     only(said, "stream_options", frozenset({"include_obfuscation"}))
-    if flag(said.get("include_obfuscation", False), "stream_options.include_obfuscation"):
-        refuse("stream_options.include_obfuscation", "is not supported; leave it out, or send false")
+    return flag(said.get("include_obfuscation", False), "stream_options.include_obfuscation")
+
+
+def _cache_options(value: object) -> dict[str, object]:
+    """As the Response object repeats them; chat has the same."""
+    member = "prompt_cache_options"
+    said = present(object_(value, member))
+    only(said, member, frozenset({"mode", "ttl"}))
+    return {
+        "mode": one_of(said.get("mode", "implicit"), f"{member}.mode", ("implicit", "explicit")),
+        "ttl": one_of(said.get("ttl", "30m"), f"{member}.ttl", ("30m",)),
+    }

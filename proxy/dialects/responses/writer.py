@@ -1,6 +1,6 @@
 """The grammar of a Responses stream: one item after the other, each opened, grown and closed by numbered events.
 
-response.created, response.in_progress
+response.created, response.queued (of a background response), response.in_progress
 response.output_item.added
     response.content_part.added
         response.{output_text,refusal,reasoning_text}.delta … .done
@@ -9,6 +9,8 @@ response.output_item.added
 response.output_item.done
 response.completed | incomplete | failed
 """
+
+import secrets
 
 import orjson
 
@@ -21,19 +23,29 @@ CALLS = {
 """Types of calls: the member that grows, and what the names of its events start with."""
 
 
+_BLOCK = 16
+"""Bytes of which padded deltas are multiples."""
+
+
 class Writer:
     """Writes events; a method that does not fit the state is a mistake of the caller's."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, obfuscates: bool = False) -> None:
+        """`obfuscates`: deltas are padded with random letters to sizes that do not tell what is said."""
+        self._obfuscates = obfuscates
         self.sequence = 0
         """The number of the next event."""
         self.items: list[dict[str, object]] = []
         """The items that are closed."""
+        self.logprobs: list[dict[str, object]] = []
+        """Of the text that the next delta brings."""
+        self._known: list[dict[str, object]] = []
+        """Of what the open part has said."""
         self._item: dict[str, object] | None = None
         self._content: list[dict[str, object]] = []
         self._part: dict[str, object] | None = None
         self._pieces: list[str] = []
-        self._head = self._tail = b""
+        self._head = b""
 
     @property
     def index(self) -> int:
@@ -79,7 +91,17 @@ class Writer:
     def delta(self, piece: str) -> bytes:
         """A piece of what grows in the open part or call."""
         self._pieces.append(piece)
-        made = b"%b%b%b%d}\n\n" % (self._head, orjson.dumps(piece), self._tail, self.sequence)
+        said, more = orjson.dumps(piece), b""
+        if self._part is not None and "logprobs" in self._part:
+            more = b',"logprobs":[]'
+            if self.logprobs:
+                more = b',"logprobs":%b' % orjson.dumps(self.logprobs)
+                self._known += self.logprobs
+                self.logprobs = []
+        if self._obfuscates:
+            pad = _BLOCK - len(said) % _BLOCK
+            more += b',"obfuscation":"%b"' % secrets.token_urlsafe(pad)[:pad].encode()
+        made = b'%b%b%b,"sequence_number":%d}\n\n' % (self._head, said, more, self.sequence)
         self.sequence += 1
         return made
 
@@ -92,10 +114,19 @@ class Writer:
         at = len(self._content)
         place: dict[str, object] = {**self._place(), "content_index": at}
         part = {**part, PARTS[kind]: grown}
+        more: dict[str, object] = {}
+        if kind == "output_text":
+            # some servers tell them of tokens that say nothing
+            known, self._known, self.logprobs = self._known + self.logprobs, [], []
+            part["logprobs"], more = known, {"logprobs": known}
         self._content.append(part)
-        more: dict[str, object] = {"logprobs": []} if kind == "output_text" else {}
         done = self.event(f"response.{kind}.done", {**place, PARTS[kind]: grown, **more})
         return done + self.event("response.content_part.done", {**place, "part": part})
+
+    def seal(self, content: str) -> None:
+        """The open reasoning item holds this `encrypted_content`."""
+        assert self._item is not None
+        self._item = {**self._item, "encrypted_content": content}
 
     def close(self, status: str) -> bytes:
         """Closes the open item, b"" if none is open. `status` counts for items that have one."""
@@ -128,6 +159,7 @@ class Writer:
             parts = item["content"]
             for part in parts if isinstance(parts, list) else ():
                 made.append(self.open_part(part["type"]))
+                self.logprobs = part.get("logprobs") or []
                 if grown := part[PARTS[part["type"]]]:
                     made.append(self.delta(grown))
                 made.append(self.close_part())
@@ -143,4 +175,3 @@ class Writer:
         self._pieces = []
         members = {"type": f"{event}.delta", **self._place(), **place}
         self._head = b'event: %b.delta\ndata: %b,"delta":' % (event.encode(), orjson.dumps(members)[:-1])
-        self._tail = b',"logprobs":[],"sequence_number":' if "output_text" in event else b',"sequence_number":'

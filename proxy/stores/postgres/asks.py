@@ -6,11 +6,12 @@ from typing import NamedTuple
 import asyncpg
 import msgspec
 
-from proxy.stores.contract import Append, Ref, RefInfo, tag
+from proxy.conversation.entry import Preamble
+from proxy.stores.contract import Append, Redaction, Ref, RefInfo, tag
 from proxy.stores.postgres.cache import Held
 from proxy.stores.postgres.rows import key_of, pack
 
-APPENDED, AGAIN, CONFLICT, NOWHERE, PREAMBLE = range(5)
+APPENDED, AGAIN, CONFLICT, _, PREAMBLE = range(5)
 """What the function `append` answers."""
 
 
@@ -19,20 +20,29 @@ def _call(function: str, count: int) -> str:
     return f"SELECT * FROM {function}({marks})"  # noqa: S608 - names that stand in this file
 
 
-LOAD = _call("load", 12)
+LOAD = _call("load", 13)
 READ = _call("read", 7)
 PICK = _call("pick", 6)
 FIND_TURN = _call("find_turn", 5)
 FIND_DIGESTS = _call("find_digests", 5)
 APPEND = _call("append", 28)
-KEEP_SUMMARY = _call("keep_summary", 8)
+KEEP_SUMMARY = _call("keep_summary", 9)
 ANNOTATE = _call("annotate", 6)
 DELIVER = _call("deliver", 6)
+NOTED = _call("noted", 6)
+REDACT = _call("redact", 15)
+PRUNE = _call("prune", 6)
+LABEL = _call("label", 8)
+LABELS = _call("labels", 6)
+BEGIN_RUN = _call("begin_run", 10)
+LOG_RUN = _call("log_run", 10)
+CANCEL_RUN = _call("cancel_run", 5)
+DROP_RUN = _call("drop_run", 5)
+RUN_EVENTS = _call("run_events", 7)
 ERASE = _call("erase", 5)
 ERASE_ON = _call("erase_on", 2)
 EXPIRE = _call("expire", 4)
-INDEX = _call("index", 16)
-UNINDEXED = _call("unindexed", 7)
+INDEX = _call("index", 17)
 POSTINGS = _call("postings", 6)
 VECTORS = _call("vectors", 6)
 
@@ -44,6 +54,10 @@ SELECT p.row FROM refs r JOIN replays p ON p.ref = r.n
 WHERE r.n = {_KNOWN} AND p.key = $5 AND (
     (NOT p.sticky AND p.n = r.head AND NOT $6::boolean) OR (p.sticky AND p.at > now_ms($1) - $7::bigint))
 ORDER BY p.sticky, p.n DESC LIMIT 1"""  # noqa: S608
+REVISION = f"SELECT revision FROM refs WHERE n = {_KNOWN}"  # noqa: S608
+UNINDEXED = f"""
+SELECT (SELECT revision FROM refs WHERE n = {_KNOWN}), u.*
+FROM unindexed($1, $2, $3, $4, $5, $6, $7) u"""  # noqa: S608
 SUMMARIES = f"SELECT s.row FROM summaries s WHERE s.ref = {_KNOWN} ORDER BY s.n"  # noqa: S608
 NUMBERS = f"SELECT max(n), max(last) FROM refs WHERE n = {_KNOWN}"  # noqa: S608
 RECORDS = """
@@ -58,6 +72,18 @@ FIND = """
 SELECT r.tenant, r.kind, r.name, e.row, o.note FROM refs r JOIN entries e ON e.ref = r.n AND e.id = $4
 LEFT JOIN notes o ON o.ref = e.ref AND o.n = e.n
 WHERE r.tenant = $2 AND r.tag = $3 AND (r.expires IS NULL OR r.expires > now_ms($1)) LIMIT 1"""
+
+LABELLED = f"""
+SELECT l.label, r.created FROM refs r LEFT JOIN labels l ON l.ref = r.n WHERE r.n = {_KNOWN}"""  # noqa: S608
+
+_RUN = "r.tenant, r.kind, r.name, u.entry, u.owner, u.state, u.ended, u.cancelled, u.beat, u.events"
+FIND_RUN = f"""
+SELECT {_RUN} FROM responses u JOIN refs r ON r.n = u.ref
+WHERE u.entry = $4 AND (u.stays OR u.until > now_ms($1))
+    AND r.tenant = $2 AND r.tag = $3 AND (r.expires IS NULL OR r.expires > now_ms($1)) LIMIT 1"""  # noqa: S608
+STALE_RUNS = f"""
+SELECT {_RUN} FROM responses u JOIN refs r ON r.n = u.ref AND (r.expires IS NULL OR r.expires > now_ms($1))
+WHERE u.tick <= (now_ms($1) - $2::bigint) >> 13 AND u.beat <= now_ms($1) - $2 ORDER BY u.tick LIMIT $3"""  # noqa: S608
 
 _INFO = """
 SELECT r.tenant, r.name, r.head_id, r.turn, r.upto, r.tokens_upto, r.created, r.updated, r.expires FROM refs r
@@ -118,6 +144,11 @@ def key(values: Sequence[object]) -> tuple[object, ...]:
     return tuple(values[1:4])
 
 
+def run_key(values: Sequence[object]) -> tuple[object, ...]:
+    """Of what goes to `log_run`: its ref and entry."""
+    return (*values[1:4], values[4] or _NONE)
+
+
 _pack_replay = msgspec.msgpack.Encoder().encode
 _NONE = b""
 """An id that no entry has."""
@@ -137,6 +168,27 @@ def adding(append: Append) -> Adding:
     )
 
 
+def redacting(redactions: Sequence[Redaction], preamble: tuple[bytes, Preamble] | None) -> tuple[object, ...]:
+    """What `redact` takes behind the ref."""
+    entries = [each.entry for each in redactions]
+    facts = [each.facts for each in entries]
+    anchors = [each.anchor for each in facts]
+    id, new = preamble or (None, None)
+    return (
+        [key_of(each.id) or _NONE for each in entries],
+        [pack(each) for each in entries],
+        [each.note for each in redactions],
+        [each.tokens_upto for each in entries],
+        [each.preamble or None for each in facts],
+        [each and each.key for each in anchors],
+        [each and each.resume for each in anchors],
+        [key_of(each.summary) if each and each.summary else None for each in anchors],
+        id,
+        new and new.wire,
+        new and new.tokens,
+    )
+
+
 def id_of(id: str) -> bytes:
     key = key_of(id)
     if key is None:
@@ -147,8 +199,8 @@ def id_of(id: str) -> bytes:
 def held(held: Held | None) -> Sequence[object]:
     """What `load` is told of it."""
     if held is None:
-        return None, None, None, None, None
-    return held.n, key_of(held.entries[-1].id), held.first, held.tokens, held.preamble_id
+        return None, None, None, None, None, None
+    return held.n, key_of(held.entries[-1].id), held.first, held.tokens, held.preamble_id, held.revision
 
 
 def ref_info(row: asyncpg.Record) -> RefInfo:

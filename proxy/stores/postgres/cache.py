@@ -1,6 +1,7 @@
 """The newest entries of the sessions in use, decoded, so that a load need not send and decode them each time.
 
-Entries never change; the server is asked where the ref stands, and sends only what is not held.
+Entries change only with their ref's revision; the server is asked where the ref stands, and sends only what is not
+held.
 """
 
 from bisect import bisect_right
@@ -31,6 +32,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     preamble_id: bytes | None
     preamble: Preamble | None
     """In force at the last of the entries."""
+    revision: int
     bytes: int
 
     @property
@@ -70,23 +72,28 @@ class Cache:
         entries: tuple[Entry, ...],
         preamble_id: bytes | None,
         preamble: Preamble | None,
+        revision: int,
         used: int,
     ) -> None:
         """`used` of the entries were asked for, the last ones."""
         if used * 2 + SPARE < len(entries):
             entries = entries[-used:]
         before = self._held.get(ref)
-        if before and before.entries is entries and before.preamble_id == preamble_id and before.n == n:
+        same = before and before.entries is entries and before.preamble_id == preamble_id and before.n == n
+        if before and same and before.revision == revision:
             return
         size = sum([len(each.wire) + len(each.packed) for each in entries]) + OVERHEAD_BYTES * len(entries)
-        self._set(ref, Held(n, entries, preamble_id, preamble, size + (len(preamble.wire) if preamble else 0)))
+        size += len(preamble.wire) if preamble else 0
+        self._set(ref, Held(n, entries, preamble_id, preamble, revision, size))
 
     def grown(self, ref: Ref, n: int, entry: Entry, preamble_id: bytes | None, preamble: Preamble | None) -> None:
         """`entry` was appended as the new head."""
         held = self._held.get(ref)
         if held is None:
             return
-        if held.n != n or held.entries[-1].id != entry.parent:
+        # once something was erased, another preamble than the one that is held may be kept under an id
+        fits = not held.revision or preamble_id == held.preamble_id
+        if held.n != n or held.entries[-1].id != entry.parent or not fits:
             self.drop(ref)
             return
         size = held.bytes + len(entry.wire) + len(entry.packed) + OVERHEAD_BYTES
@@ -94,7 +101,7 @@ class Cache:
             preamble = held.preamble
         else:
             size += len(preamble.wire) if preamble else 0
-        self._set(ref, Held(n, (*held.entries, entry), preamble_id, preamble, size))
+        self._set(ref, Held(n, (*held.entries, entry), preamble_id, preamble, held.revision, size))
 
     def drop(self, ref: Ref) -> None:
         held = self._held.pop(ref, None)

@@ -1,14 +1,15 @@
 """The functions that read. They are STABLE: all that one of them sees is of one moment."""
 
 LOAD = """
-CREATE FUNCTION load(
+CREATE OR REPLACE FUNCTION load(
     p_now bigint, p_tenant text, p_kind text, p_name text, p_key text, p_reach bigint, p_entry bytea,
     -- what the caller holds already: the end of a chain, from a position on, behind so many tokens; and its preamble
     p_held_ref bigint, p_held_id bytea, p_held_first bigint, p_held_tokens bigint, p_held_preamble bytea,
+    p_held_revision bigint,                 -- of the ref, when that was read
     OUT o_ref bigint, OUT o_head bytea, OUT o_whole boolean,
     OUT o_kept boolean,                     -- the entries follow those that are held; else they are all
     OUT o_count integer, OUT o_run bytea,
-    OUT o_preamble bytea, OUT o_wire bytea, OUT o_weight bigint, OUT o_summaries bytea[]
+    OUT o_preamble bytea, OUT o_wire bytea, OUT o_weight bigint, OUT o_summaries bytea[], OUT o_revision bigint
 ) LANGUAGE plpgsql STABLE AS $body$
 DECLARE
     v_ref bigint; v_branch bigint; v_top bigint; v_tokens bigint; v_id bytea;
@@ -17,8 +18,9 @@ DECLARE
     v_count integer; v_run bytea; v_begins bigint;
 BEGIN
     SELECT r.n, r.head_id, r.whole, r.branch, r.upto, r.tokens_upto, r.head_id, r.anchor, r.resume, r.named,
-            r.preamble, r.summary
-        INTO v_ref, o_head, o_whole, v_branch, v_top, v_tokens, v_id, v_anchor, v_resume, v_named, o_preamble, v_summary
+            r.preamble, r.summary, r.revision
+        INTO v_ref, o_head, o_whole, v_branch, v_top, v_tokens, v_id, v_anchor, v_resume, v_named, o_preamble,
+            v_summary, o_revision
         FROM refs r WHERE r.tenant = p_tenant AND r.kind = p_kind AND r.name = p_name AND r.head IS NOT NULL
             AND (r.expires IS NULL OR r.expires > now_ms(p_now));
     IF NOT FOUND THEN
@@ -33,6 +35,13 @@ BEGIN
         END IF;
     END IF;
     o_ref := v_ref;
+    IF p_held_revision <> o_revision THEN
+        p_held_ref := NULL;
+    END IF;
+    IF o_revision > 0 THEN
+        -- under its id there may be another by now
+        p_held_preamble := NULL;
+    END IF;
     v_last := v_top - 1;
     IF v_anchor = p_key THEN
         v_low := least(v_resume, v_last);
@@ -91,13 +100,13 @@ END $body$;
 """
 
 READS = """
-CREATE FUNCTION known(p_now bigint, p_tenant text, p_kind text, p_name text) RETURNS bigint
+CREATE OR REPLACE FUNCTION known(p_now bigint, p_tenant text, p_kind text, p_name text) RETURNS bigint
 LANGUAGE sql STABLE AS $body$
     SELECT n FROM refs WHERE tenant = p_tenant AND kind = p_kind AND name = p_name
         AND (expires IS NULL OR expires > now_ms(p_now))
 $body$;
 
-CREATE FUNCTION line(p_ref bigint, p_branch bigint, p_top bigint) RETURNS TABLE (branch bigint, top bigint)
+CREATE OR REPLACE FUNCTION line(p_ref bigint, p_branch bigint, p_top bigint) RETURNS TABLE (branch bigint, top bigint)
 LANGUAGE sql STABLE AS $body$
     -- the branches that a chain runs along, each with the position up to which it belongs to it
     WITH RECURSIVE l (branch, top) AS (
@@ -108,7 +117,7 @@ LANGUAGE sql STABLE AS $body$
     SELECT l.branch, l.top FROM l
 $body$;
 
-CREATE FUNCTION chain(
+CREATE OR REPLACE FUNCTION chain(
     p_now bigint, p_tenant text, p_kind text, p_name text, p_entry bytea,
     OUT o_ref bigint, OUT o_branch bigint, OUT o_top bigint
 ) LANGUAGE sql STABLE AS $body$
@@ -116,7 +125,7 @@ CREATE FUNCTION chain(
     WHERE e.ref = known(p_now, p_tenant, p_kind, p_name) AND e.id = p_entry AND coalesce(e.branch, 0) > 0
 $body$;
 
-CREATE FUNCTION read(
+CREATE OR REPLACE FUNCTION read(
     p_now bigint, p_tenant text, p_kind text, p_name text, p_entry bytea, p_first bigint, p_upto bigint,
     OUT o_count integer, OUT o_run bytea
 ) LANGUAGE plpgsql STABLE AS $body$
@@ -140,7 +149,29 @@ BEGIN
     END LOOP;
 END $body$;
 
-CREATE FUNCTION pick(
+CREATE OR REPLACE FUNCTION noted(
+    p_now bigint, p_tenant text, p_kind text, p_name text, p_first bigint, p_upto bigint,
+    OUT o_rows bytea[], OUT o_notes bytea[]
+) LANGUAGE plpgsql STABLE AS $body$
+-- As read, of the head's chain.
+DECLARE
+    v_ref bigint; v_branch bigint; v_top bigint; v_rows bytea[]; v_notes bytea[];
+BEGIN
+    SELECT r.n, r.branch, r.upto INTO v_ref, v_branch, v_top FROM refs r
+        WHERE r.n = known(p_now, p_tenant, p_kind, p_name) AND r.head IS NOT NULL;
+    WHILE v_branch IS NOT NULL AND v_top > p_first LOOP
+        SELECT array_agg(x.row ORDER BY x.upto), array_agg(x.note ORDER BY x.upto) INTO v_rows, v_notes FROM (
+            SELECT e.row, e.upto, o.note FROM entries e LEFT JOIN notes o ON o.ref = e.ref AND o.n = e.n
+            WHERE e.ref = v_ref AND e.branch = v_branch AND e.upto > p_first AND e.upto - e.count < p_upto
+                AND e.upto <= least(v_top, (SELECT u.upto FROM entries u
+                    WHERE u.ref = v_ref AND u.branch = v_branch AND u.upto >= p_upto ORDER BY u.upto LIMIT 1))) x;
+        o_rows := v_rows || o_rows;
+        o_notes := v_notes || o_notes;
+        SELECT b.parent, b.at INTO v_branch, v_top FROM branches b WHERE b.ref = v_ref AND b.n = v_branch;
+    END LOOP;
+END $body$;
+
+CREATE OR REPLACE FUNCTION pick(
     p_now bigint, p_tenant text, p_kind text, p_name text, p_entry bytea, p_positions bigint[],
     OUT o_count integer, OUT o_run bytea
 ) LANGUAGE sql STABLE AS $body$
@@ -158,7 +189,7 @@ CREATE FUNCTION pick(
         SELECT e.row FROM picked p JOIN c ON true JOIN entries e ON e.ref = c.o_ref AND e.n = p.n ORDER BY e.upto) x
 $body$;
 
-CREATE FUNCTION find_turn(
+CREATE OR REPLACE FUNCTION find_turn(
     p_now bigint, p_tenant text, p_kind text, p_name text, p_turn bigint,
     OUT o_known boolean, OUT o_found bytea, OUT o_after bytea
 ) LANGUAGE plpgsql STABLE AS $body$
@@ -181,7 +212,7 @@ BEGIN
     END LOOP;
 END $body$;
 
-CREATE FUNCTION find_digests(
+CREATE OR REPLACE FUNCTION find_digests(
     p_now bigint, p_tenant text, p_kind text, p_name text, p_digests bytea[]
 ) RETURNS TABLE (digest bytea, id bytea) LANGUAGE plpgsql STABLE AS $body$
 DECLARE

@@ -5,7 +5,7 @@ level, once there are many, one of the next. A search reads, for each of its ter
 """
 
 SEARCH = """
-CREATE FUNCTION mark(
+CREATE OR REPLACE FUNCTION mark(
     p_ref bigint, p_branch bigint, p_upto bigint, p_parent bigint, p_at bigint, p_model text, p_words bigint
 ) RETURNS boolean LANGUAGE plpgsql AS $body$
 -- False if the entry is indexed already, or its parent is not.
@@ -23,7 +23,7 @@ BEGIN
     RETURN FOUND;
 END $body$;
 
-CREATE FUNCTION merge(p_ref bigint, p_bags integer, p_parts integer, p_levels integer) RETURNS void
+CREATE OR REPLACE FUNCTION merge(p_ref bigint, p_bags integer, p_parts integer, p_levels integer) RETURNS void
 LANGUAGE plpgsql AS $body$
 DECLARE
     v_part bigint; v_last bigint; v_level integer; v_of bigint[];
@@ -58,26 +58,28 @@ BEGIN
     END LOOP;
 END $body$;
 
-CREATE FUNCTION index(
+CREATE OR REPLACE FUNCTION index(
     p_now bigint, p_tenant text, p_kind text, p_name text, p_entry bytea,
     p_counted integer, p_length bigint, p_terms bigint[], p_docs bigint[],
     p_model text, p_vectors integer, p_places integer[], p_matrix bytea,
-    p_bags integer, p_parts integer, p_levels integer
-) RETURNS void LANGUAGE plpgsql AS $body$
+    p_bags integer, p_parts integer, p_levels integer, p_revision bigint
+) RETURNS boolean LANGUAGE plpgsql AS $body$
+-- False, and nothing is done, if the ref is unknown or of another revision.
 DECLARE
     v_ref bigint; v_branch bigint; v_upto bigint; v_count integer; v_first bigint; v_parent bigint; v_at bigint;
     v_run runs%ROWTYPE; v_start bigint := 0;
 BEGIN
     SELECT n INTO v_ref FROM refs
         WHERE tenant = p_tenant AND kind = p_kind AND name = p_name AND (expires IS NULL OR expires > now_ms(p_now))
+            AND revision = p_revision
         FOR KEY SHARE;
     IF NOT FOUND THEN
-        RETURN;
+        RETURN false;
     END IF;
     SELECT branch, upto, count INTO v_branch, v_upto, v_count FROM entries
         WHERE ref = v_ref AND id = p_entry AND coalesce(branch, 0) > 0;
     IF NOT FOUND THEN
-        RETURN;
+        RETURN true;
     ELSIF p_counted NOT IN (0, v_count) OR p_vectors NOT IN (0, v_count) THEN
         RAISE EXCEPTION USING ERRCODE = 'RM001', MESSAGE = format('an entry has %s messages', v_count);
     END IF;
@@ -111,9 +113,10 @@ BEGIN
         INSERT INTO vectors SELECT v_ref, v_branch, p_model, v_upto,
             string_agg(int4send((v_first + place)::integer), '' ORDER BY place), p_matrix FROM unnest(p_places) place;
     END IF;
+    RETURN true;
 END $body$;
 
-CREATE FUNCTION unindexed(
+CREATE OR REPLACE FUNCTION unindexed(
     p_now bigint, p_tenant text, p_kind text, p_name text, p_entry bytea, p_model text, p_most bigint,
     OUT o_count integer, OUT o_run bytea
 ) LANGUAGE sql STABLE AS $body$
@@ -133,7 +136,7 @@ CREATE FUNCTION unindexed(
         ORDER BY e.upto LIMIT p_most) x
 $body$;
 
-CREATE FUNCTION postings(
+CREATE OR REPLACE FUNCTION postings(
     p_now bigint, p_tenant text, p_kind text, p_name text, p_entry bytea, p_terms bigint[],
     OUT o_messages bigint, OUT o_length bigint, OUT o_found bytea[],
     -- which of the ref's messages are on the chain: numbers from, up to, and the position of the first
@@ -170,7 +173,7 @@ BEGIN
         INTO o_found FROM unnest(p_terms) WITH ORDINALITY t (term, at);
 END $body$;
 
-CREATE FUNCTION vectors(
+CREATE OR REPLACE FUNCTION vectors(
     p_now bigint, p_tenant text, p_kind text, p_name text, p_entry bytea, p_model text,
     OUT o_known boolean, OUT o_positions bytea, OUT o_matrix bytea
 ) LANGUAGE plpgsql STABLE AS $body$

@@ -1,4 +1,4 @@
-"""The tables, as the first migration makes them. The words are those of the design; `n` counts within a ref."""
+"""The tables, as the migrations make them. The words are those of the design; `n` counts within a ref."""
 
 TABLES = """
 CREATE TABLE meta (key text PRIMARY KEY, value bytea NOT NULL);
@@ -101,4 +101,42 @@ CREATE TABLE vectors (
     PRIMARY KEY (ref, branch, model, upto)
 );
 ALTER TABLE vectors ALTER COLUMN matrix SET STORAGE EXTERNAL;   -- numbers that do not compress
+"""
+
+RUNS_AND_LABELS = """
+ALTER TABLE refs ADD COLUMN revision bigint NOT NULL DEFAULT 0;   -- how often something was erased from its entries
+
+-- The entry is the last one that it covers. In rows of before it stands in the packed summary, at a fixed place: behind
+-- the head of a list, and an id of 32 letters; both have two bytes in front.
+ALTER TABLE summaries ADD COLUMN entry bytea;
+UPDATE summaries SET entry = decode(convert_from(substring(row FROM 38 FOR 32), 'UTF8'), 'hex');
+
+-- What is kept about refs themselves. A table of its own: refs are rewritten each turn, and a label may be long.
+CREATE TABLE labels (
+    ref bigint PRIMARY KEY,
+    tenant text COLLATE "C" NOT NULL, kind text COLLATE "C" NOT NULL, created bigint NOT NULL,
+    name text COLLATE "C" NOT NULL,         -- all as in refs
+    label bytea NOT NULL
+);
+CREATE UNIQUE INDEX labels_made ON labels (tenant, kind, created, name);
+
+-- The contract's runs; that name is the index's here.
+CREATE TABLE responses (
+    ref bigint, entry bytea, owner text NOT NULL, state bytea NOT NULL,
+    ended boolean NOT NULL DEFAULT false, cancelled boolean NOT NULL DEFAULT false,
+    stays boolean NOT NULL DEFAULT true,    -- until its ref goes; else it goes with its log
+    beat bigint NOT NULL,
+    tick bigint,                            -- of beat, in units of 8192 ms; NULL: it has ended. Indexed, so it changes
+                                            -- now and then, not each time: all other changes stay within the page
+    events bigint NOT NULL DEFAULT 0,
+    until bigint,                           -- when its log goes; NULL: it has not ended, or the log is gone
+    PRIMARY KEY (ref, entry)
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05);
+CREATE UNIQUE INDEX responses_entry ON responses (entry, ref);
+CREATE INDEX responses_tick ON responses (tick) WHERE tick IS NOT NULL;
+CREATE INDEX responses_until ON responses (until) WHERE until IS NOT NULL;
+
+-- Events that came together, numbered from first on.
+CREATE TABLE logs (ref bigint, entry bytea, first bigint, events bytea[] NOT NULL, PRIMARY KEY (ref, entry, first))
+    WITH (autovacuum_vacuum_scale_factor = 0.02);
 """

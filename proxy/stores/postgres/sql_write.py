@@ -5,13 +5,13 @@ locks it FOR KEY SHARE, and so holds no append up; erasing changes its name, whi
 """
 
 APPEND = """
-CREATE FUNCTION append(
+CREATE OR REPLACE FUNCTION append(
     p_now bigint, p_tenant text, p_kind text, p_name text, p_expected bytea, p_moves boolean,
     p_id bytea, p_parent bytea, p_count integer, p_upto bigint, p_tokens_upto bigint, p_turn bigint,
     p_digest bytea, p_row bytea, p_plan bytea, p_preamble bytea, p_wire bytea, p_weight bigint,
     p_whole boolean, p_ttl bigint, p_anchor text, p_resume bigint, p_named bytea,
     p_key text, p_sticky boolean, p_replay bytea, p_tag text, p_note bytea,
-    -- 0 appended, 1 again, 2 conflict, 3 the parent is nowhere, 4 the preamble's wire is needed
+    -- 0 appended, 1 again, 2 conflict, 4 the preamble's wire is needed
     OUT o_status integer, OUT o_head bytea, OUT o_ref bigint
 ) LANGUAGE plpgsql AS $body$
 DECLARE
@@ -26,11 +26,8 @@ BEGIN
     LOOP
         SELECT * INTO r FROM refs WHERE tenant = p_tenant AND kind = p_kind AND name = p_name FOR NO KEY UPDATE;
         EXIT WHEN FOUND AND (r.expires IS NULL OR r.expires > v_now);
-        IF (p_moves AND p_expected IS NOT NULL) OR (NOT p_moves AND p_parent IS NOT NULL) THEN
+        IF (p_moves AND p_expected IS NOT NULL) OR p_parent IS NOT NULL OR p_kind = 'conversation' THEN
             o_status := 2;
-            RETURN;
-        ELSIF p_parent IS NOT NULL THEN
-            o_status := 3;
             RETURN;
         ELSIF p_preamble IS NOT NULL AND p_wire IS NULL THEN
             o_status := 4;
@@ -61,15 +58,18 @@ BEGIN
         SELECT e.branch, e.upto INTO v_branch, v_upto FROM entries e
             WHERE e.ref = r.n AND e.id = p_parent AND coalesce(e.branch, 0) > 0;
         IF NOT FOUND THEN
-            o_status := CASE WHEN p_moves THEN 3 ELSE 2 END;
+            o_status := 2;
             o_head := r.head_id;
             RETURN;
         END IF;
     END IF;
-    IF p_preamble IS NOT NULL AND p_preamble IS DISTINCT FROM r.preamble THEN
+    IF p_preamble IS NOT NULL AND (p_preamble IS DISTINCT FROM r.preamble OR r.revision > 0) THEN
         IF p_wire IS NOT NULL THEN
-            INSERT INTO preambles VALUES (r.n, p_preamble, p_wire, p_weight) ON CONFLICT DO NOTHING;
-        ELSIF NOT EXISTS (SELECT FROM preambles p WHERE p.ref = r.n AND p.id = p_preamble) THEN
+            -- where something was erased, another may be kept under its id, until it is sent again
+            INSERT INTO preambles VALUES (r.n, p_preamble, p_wire, p_weight)
+                ON CONFLICT (ref, id) DO UPDATE SET wire = excluded.wire, tokens = excluded.tokens
+                WHERE r.revision > 0 AND preambles.wire <> excluded.wire;
+        ELSIF r.revision > 0 OR NOT EXISTS (SELECT FROM preambles p WHERE p.ref = r.n AND p.id = p_preamble) THEN
             o_status := 4;
             RETURN;
         END IF;
@@ -116,26 +116,26 @@ END $body$;
 """
 
 ENDING = """
-CREATE FUNCTION now_ms(p_now bigint) RETURNS bigint LANGUAGE sql STABLE AS $body$
+CREATE OR REPLACE FUNCTION now_ms(p_now bigint) RETURNS bigint LANGUAGE sql STABLE AS $body$
     -- the server's clock, so that replicas agree on what has expired; tests bring one
     SELECT coalesce(p_now, (extract(epoch FROM statement_timestamp()) * 1000)::bigint)
 $body$;
 
-CREATE FUNCTION bury(p_ref bigint) RETURNS void LANGUAGE sql AS $body$
+CREATE OR REPLACE FUNCTION bury(p_ref bigint) RETURNS void LANGUAGE sql AS $body$
     -- from here on the ref is unknown, whatever happens to this process; its rows are removed in steps
     UPDATE refs SET tenant = '', kind = '', name = p_ref::text, tag = '', head = NULL, head_id = NULL, preamble = NULL,
         anchor = NULL, named = NULL, summary = NULL, expires = 0, hour = 0 WHERE n = p_ref
 $body$;
 
-CREATE FUNCTION purge(p_ref bigint, p_rows integer) RETURNS integer LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION purge(p_ref bigint, p_rows integer) RETURNS integer LANGUAGE plpgsql AS $body$
 -- Removes up to so many rows of a ref whose row is locked; how many. Fewer: none is left.
 DECLARE
     v_table text;
     v_left integer := p_rows;
     v_gone integer;
 BEGIN
-    FOREACH v_table IN ARRAY ARRAY['notes', 'replays', 'entries', 'summaries', 'vectors', 'bags', 'postings', 'parts',
-        'indexed', 'runs', 'indexes', 'digests', 'branches', 'preambles']
+    FOREACH v_table IN ARRAY ARRAY['labels', 'notes', 'replays', 'entries', 'summaries', 'vectors', 'bags', 'postings',
+        'parts', 'indexed', 'runs', 'indexes', 'digests', 'branches', 'preambles', 'responses', 'logs']
     LOOP
         EXECUTE format(
             'DELETE FROM %I WHERE ctid = ANY (ARRAY(SELECT ctid FROM %I WHERE ref = $1 LIMIT $2))', v_table, v_table)
@@ -147,7 +147,7 @@ BEGIN
     RETURN p_rows - v_left;
 END $body$;
 
-CREATE FUNCTION remove(p_ref bigint, p_rows integer, OUT o_done boolean, OUT o_rows integer)
+CREATE OR REPLACE FUNCTION remove(p_ref bigint, p_rows integer, OUT o_done boolean, OUT o_rows integer)
 LANGUAGE plpgsql AS $body$
 -- One step of removing a ref whose row is locked.
 BEGIN
@@ -160,7 +160,7 @@ BEGIN
     END IF;
 END $body$;
 
-CREATE FUNCTION erase(
+CREATE OR REPLACE FUNCTION erase(
     p_now bigint, p_tenant text, p_kind text, p_name text, p_rows integer, OUT o_known boolean, OUT o_left bigint
 ) LANGUAGE plpgsql AS $body$
 DECLARE
@@ -175,14 +175,14 @@ BEGIN
     END IF;
 END $body$;
 
-CREATE FUNCTION erase_on(p_ref bigint, p_rows integer) RETURNS boolean LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION erase_on(p_ref bigint, p_rows integer) RETURNS boolean LANGUAGE plpgsql AS $body$
 -- The next step; true if nothing is left.
 BEGIN
     PERFORM FROM refs WHERE n = p_ref FOR UPDATE;
     RETURN NOT FOUND OR (remove(p_ref, p_rows)).o_done;
 END $body$;
 
-CREATE FUNCTION expire(
+CREATE OR REPLACE FUNCTION expire(
     p_now bigint, p_limit integer, p_rows integer, p_sticky bigint, OUT o_gone integer, OUT o_more boolean
 ) LANGUAGE plpgsql AS $body$
 DECLARE
@@ -191,6 +191,8 @@ DECLARE
     v_left integer := p_rows;
     v_done boolean;
     v_rows integer;
+    v_entry bytea;
+    v_stays boolean;
 BEGIN
     o_gone := 0;
     o_more := true;
@@ -212,9 +214,32 @@ BEGIN
         LIMIT p_limit - o_gone FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     o_gone := o_gone + v_rows;
+    WHILE o_gone < p_limit LOOP
+        IF v_left <= 0 THEN
+            o_more := true;
+            RETURN;
+        END IF;
+        -- the ref's lock: who writes to a run, or erases it, holds that too
+        SELECT u.ref, u.entry, u.stays INTO v_ref, v_entry, v_stays FROM responses u JOIN refs r ON r.n = u.ref
+            WHERE u.until <= v_now ORDER BY u.until LIMIT 1
+            FOR UPDATE OF u SKIP LOCKED FOR KEY SHARE OF r SKIP LOCKED;
+        EXIT WHEN NOT FOUND;
+        DELETE FROM logs l WHERE l.ref = v_ref AND l.entry = v_entry AND l.first IN (
+            SELECT first FROM logs WHERE ref = v_ref AND entry = v_entry ORDER BY first LIMIT v_left);
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        v_left := v_left - v_rows;
+        IF v_left > 0 THEN
+            IF v_stays THEN
+                UPDATE responses SET until = NULL WHERE ref = v_ref AND entry = v_entry;
+            ELSE
+                DELETE FROM responses WHERE ref = v_ref AND entry = v_entry;
+            END IF;
+            o_gone := o_gone + 1;
+        END IF;
+    END LOOP;
 END $body$;
 
-CREATE FUNCTION deliver(
+CREATE OR REPLACE FUNCTION deliver(
     p_now bigint, p_tenants text[], p_kinds text[], p_names text[], p_keys text[], p_ages bigint[]
 ) RETURNS void LANGUAGE sql AS $body$
     -- a replay that was made later than its age says is another one under the same key; one that is locked is being
@@ -227,7 +252,7 @@ CREATE FUNCTION deliver(
         FOR UPDATE OF p SKIP LOCKED))
 $body$;
 
-CREATE FUNCTION annotate(
+CREATE OR REPLACE FUNCTION annotate(
     p_now bigint, p_tenant text, p_kind text, p_name text, p_entry bytea, p_note bytea
 ) RETURNS boolean LANGUAGE plpgsql AS $body$
 DECLARE
@@ -249,8 +274,9 @@ BEGIN
     RETURN true;
 END $body$;
 
-CREATE FUNCTION keep_summary(
-    p_now bigint, p_tenant text, p_kind text, p_name text, p_id bytea, p_entry bytea, p_upto bigint, p_row bytea
+CREATE OR REPLACE FUNCTION keep_summary(
+    p_now bigint, p_tenant text, p_kind text, p_name text, p_id bytea, p_entry bytea, p_upto bigint, p_row bytea,
+    p_revision bigint
 ) RETURNS boolean LANGUAGE plpgsql AS $body$
 DECLARE
     v_ref bigint;
@@ -258,12 +284,13 @@ DECLARE
 BEGIN
     SELECT n, coalesce(summary, 0) + 1 INTO v_ref, v_n FROM refs
         WHERE tenant = p_tenant AND kind = p_kind AND name = p_name AND (expires IS NULL OR expires > now_ms(p_now))
+            AND revision = p_revision
         FOR NO KEY UPDATE;
     IF NOT FOUND OR NOT EXISTS (
         SELECT FROM entries WHERE ref = v_ref AND id = p_entry AND coalesce(branch, 0) > 0) THEN
         RETURN false;
     END IF;
-    INSERT INTO summaries VALUES (v_ref, v_n, p_id, p_upto, p_row) ON CONFLICT DO NOTHING;
+    INSERT INTO summaries VALUES (v_ref, v_n, p_id, p_upto, p_row, p_entry) ON CONFLICT DO NOTHING;
     IF FOUND THEN
         UPDATE refs SET summary = v_n WHERE n = v_ref;
     END IF;

@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import TypeVar
 
 import asyncpg
 import msgspec
@@ -24,52 +23,36 @@ from proxy.stores.contract import (
     Ref,
     RefInfo,
     Replay,
+    Unindexed,
     Vectors,
     shown,
 )
 from proxy.stores.postgres import asks, failures, migrate, search
 from proxy.stores.postgres.address import Address
-from proxy.stores.postgres.batch import Batcher
-from proxy.stores.postgres.cache import Cache, window
+from proxy.stores.postgres.cache import window
+from proxy.stores.postgres.calls import Batchers
 from proxy.stores.postgres.delivered import Delivered
-from proxy.stores.postgres.pool import Connection, Pool
+from proxy.stores.postgres.erasing import Erasing
+from proxy.stores.postgres.pool import Pool
 from proxy.stores.postgres.rows import key_of, pack_summary, unpack, unpack_one, unpack_summary
+from proxy.stores.postgres.running import Running
 
 REFS_A_PAGE = 100
 RECORDS_A_PAGE = 32
-ROWS_A_STEP = 2000
-"""Rows that are removed in one transaction."""
-MOST_WRITING = 10_000
 FAR = 2**62
 """Beyond all positions and tokens, and still a number of the server's."""
-
-T = TypeVar("T")
-Row = asyncpg.Record
 
 _replay = msgspec.msgpack.Decoder(Replay).decode
 
 
-class Batchers:
-    """The calls that each request makes."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.loads = Batcher(pool, asks.LOAD)
-        self.appends = Batcher(pool, asks.APPEND, asks.key)
-
-
-class PostgresStore:
+class PostgresStore(Erasing, Running):
     searches = frozenset({"keywords", "embeddings"})
 
     def __init__(self, address: Address, *, now: Callable[[], float] | None = None) -> None:
         """`now`: seconds since 1970; None: the server's clock, so that all replicas agree."""
-        self._address = address
-        self._now = now
+        super().__init__(address, now=now)
         self._secret: bytes | None = None
-        self._pool: Pool | None = None
-        self._batchers: Batchers | None = None
-        self._cache = Cache()
         self._delivered = Delivered()
-        self._writes: set[asyncio.Task[object]] = set()
 
     async def open(self) -> None:
         if self._pool is None:
@@ -84,51 +67,12 @@ class PostgresStore:
             self._delivered.cancel()
             if self._batchers:
                 await self._batchers.appends.drain()
+                await self._batchers.logs.drain()
             await asyncio.gather(*self._writes, self._deliver(pool), return_exceptions=True)
             pool.close()
             if self._batchers:
                 await self._batchers.loads.drain()
             self._cache.clear()
-
-    def _ms(self) -> int | None:
-        return None if self._now is None else int(self._now() * 1000)
-
-    def _open(self) -> Pool:
-        if self._pool is None:
-            raise StoreUnavailable("The store is closed; the proxy is stopping, send the request again.")
-        return self._pool
-
-    def _calls(self) -> "Batchers":
-        self._open()
-        assert self._batchers
-        return self._batchers
-
-    async def _row(self, pool: Pool, sql: str, *values: object) -> Row:
-        async def ask(connection: Connection) -> Row | None:
-            return await connection.fetchrow(sql, *values)
-
-        row = await pool.use(ask)
-        assert row is not None
-        return row
-
-    async def _rows(self, sql: str, *values: object) -> list[Row]:
-        async def ask(connection: Connection) -> list[Row]:
-            return await connection.fetch(sql, *values)
-
-        return await self._open().use(ask)
-
-    async def _of(self, ref: Ref, sql: str, *values: object) -> Row:
-        return await self._row(self._open(), sql, self._ms(), ref.tenant, ref.kind, ref.name, *values)
-
-    async def _surely(self, work: Callable[[Pool], Coroutine[object, object, T]]) -> T:
-        """It is done, even if nobody waits for it any more."""
-        pool = self._open()
-        if len(self._writes) >= MOST_WRITING:
-            raise StoreUnavailable("Too many requests wait for the database; send fewer at once.", retry_after_s=1)
-        task = asyncio.get_running_loop().create_task(work(pool))
-        self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
-        return await asyncio.shield(task)
 
     async def secret(self) -> bytes:
         self._open()
@@ -146,11 +90,11 @@ class PostgresStore:
         far = None if reach is None else min(reach, FAR)
         values = (self._ms(), ref.tenant, ref.kind, ref.name, key, far, id, *asks.held(held))
         row = await self._calls().loads.ask(values)
-        n, head, whole, kept, count, run, preamble_id, wire, weight, summaries = row
+        n, head, whole, kept, count, run, preamble_id, wire, weight, summaries, revision = row
         if n is None:
             return None
         preamble = None if wire is None else Preamble(wire, weight)
-        if held and preamble_id == held.preamble_id:
+        if held and preamble_id == held.preamble_id and not revision:
             preamble = held.preamble
         entries = tuple(unpack(count, run)) if count else ()
         if kept:
@@ -158,7 +102,7 @@ class PostgresStore:
             entries = (*held.entries, *entries) if entries else held.entries
         chosen = window(entries, key, reach) if kept else entries
         if id is None:
-            self._cache.put(ref, n, entries, preamble_id, preamble, len(chosen))
+            self._cache.put(ref, n, entries, preamble_id, preamble, revision, len(chosen))
         last = chosen[-1]
         return Chain(
             head=last,
@@ -167,6 +111,7 @@ class PostgresStore:
             ref_head=last.id if id is None else head.hex(),
             whole=whole,
             summaries=shown(last, chosen, [unpack_summary(each) for each in summaries]) if summaries else (),
+            revision=revision,
         )
 
     async def read(self, ref: Ref, entry: str, first: int, upto: int) -> Sequence[Entry]:
@@ -192,7 +137,7 @@ class PostgresStore:
         adding = asks.adding(append)
         held = self._cache.get(ref)
         # the wire of a preamble is long, and hardly ever new; whoever expects a head has seen the one that is held
-        known = held and held.preamble_id == adding.preamble and append.moves and append.expected
+        known = held and held.preamble_id == adding.preamble and append.moves and append.expected and not held.revision
         wire = None if known or not preamble else preamble.wire
         status, head, n = await self._calls().appends.ask((self._ms(), *adding.values(wire)))
         if status == asks.PREAMBLE and preamble:
@@ -205,10 +150,8 @@ class PostgresStore:
                 return Appended()
             case asks.AGAIN:
                 return Appended(again=True)
-            case asks.CONFLICT:
-                return Conflict(head and head.hex())
             case _:
-                raise ValueError(f"the parent of entry {entry.id} is not on its ref")
+                return Conflict(head and head.hex())
 
     async def find_replay(self, ref: Ref, key: str) -> Replay | None:
         over = (ref, key) in self._delivered
@@ -242,36 +185,38 @@ class PostgresStore:
         finally:
             self._delivered.done()
 
-    async def keep_summary(self, ref: Ref, summary: Summary) -> bool:
-        id = asks.id_of(summary.id)
-        values = (id, key_of(summary.entry), summary.upto, pack_summary(summary))
-        (kept,) = await self._surely(
-            lambda pool: self._row(pool, asks.KEEP_SUMMARY, self._ms(), ref.tenant, ref.kind, ref.name, *values)
-        )
+    async def keep_summary(self, ref: Ref, summary: Summary, *, revision: int) -> bool:
+        values = (asks.id_of(summary.id), key_of(summary.entry), summary.upto, pack_summary(summary), revision)
+        (kept,) = await self._write(ref, asks.KEEP_SUMMARY, *values)
         return bool(kept)
 
     async def summaries(self, ref: Ref) -> Sequence[Summary]:
         found = await self._rows(asks.SUMMARIES, self._ms(), ref.tenant, ref.kind, ref.name)
         return [unpack_summary(row) for (row,) in found]
 
-    async def index(self, ref: Ref, indexes: Sequence[Index]) -> None:
+    async def index(self, ref: Ref, indexes: Sequence[Index], *, revision: int) -> bool:
         told = [each for each in map(search.told, indexes) if each]
         merging = (search.BAGS, search.PARTS, search.LEVELS)
-        values = [(self._ms(), ref.tenant, ref.kind, ref.name, *each, *merging) for each in told]
+        values = [(self._ms(), ref.tenant, ref.kind, ref.name, *each, *merging, revision) for each in told]
 
-        async def work(pool: Pool) -> None:
-            # all travel together, and count together
-            await pool.use(lambda connection: connection.executemany(asks.INDEX, values))
+        async def work(pool: Pool) -> bool:
+            # all travel together, and count together: the first says what is true of all
+            done = await pool.use(lambda connection: connection.fetchmany(asks.INDEX, values))
+            return bool(done[0][0])
 
+        if not values:
+            found = await self._rows(asks.REVISION, self._ms(), ref.tenant, ref.kind, ref.name)
+            return bool(found) and found[0][0] == revision
         try:
-            await self._surely(work)
+            return await self._surely(work)
         except asyncpg.PostgresError as error:
             if error.sqlstate == failures.MISTAKE:
                 raise ValueError(str(error)) from None
             raise
 
-    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Sequence[Entry]:
-        return await self._entries(ref, entry, asks.UNINDEXED, model, min(most, FAR))
+    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Unindexed:
+        revision, count, run = await self._of(ref, asks.UNINDEXED, key_of(entry), model, min(most, FAR))
+        return Unindexed(revision or 0, unpack(count, run))
 
     async def postings(self, ref: Ref, entry: str, terms: Sequence[bytes]) -> Postings | None:
         row = await self._of(ref, asks.POSTINGS, key_of(entry), search.numbers(terms))
@@ -322,29 +267,15 @@ class PostgresStore:
         return Noted(Ref(tenant, kind, name), unpack_one(row), note or b"")
 
     async def annotate(self, ref: Ref, entry: str, note: bytes) -> bool:
-        values = (self._ms(), ref.tenant, ref.kind, ref.name, key_of(entry), note)
-        (known,) = await self._surely(lambda pool: self._row(pool, asks.ANNOTATE, *values))
+        (known,) = await self._write(ref, asks.ANNOTATE, key_of(entry), note)
         return bool(known)
 
-    async def erase(self, ref: Ref) -> bool:
-        self._cache.drop(ref)
-        return await self._surely(partial(self._erase, ref))
-
-    async def _erase(self, ref: Ref, pool: Pool) -> bool:
-        known, left = await self._row(pool, asks.ERASE, self._ms(), ref.tenant, ref.kind, ref.name, ROWS_A_STEP)
-        done = left is None
-        while not done:
-            (done,) = await self._row(pool, asks.ERASE_ON, left, ROWS_A_STEP)
-        self._cache.drop(ref)
-        return bool(known)
-
-    async def expire(self, limit: int) -> int:
-        total = 0
-        more = True
-        while more:
-            gone, more = await self._row(self._open(), asks.EXPIRE, self._ms(), limit - total, ROWS_A_STEP, STICKY_MS)
-            total += gone
-        return total
+    async def noted(self, ref: Ref, first: int, upto: int) -> Sequence[Noted]:
+        if first >= upto:
+            self._open()
+            return []
+        found, notes = await self._of(ref, asks.NOTED, max(first, 0), min(upto, FAR))
+        return [Noted(ref, unpack_one(row), note or b"") for row, note in zip(found or (), notes or (), strict=True)]
 
     async def ping(self) -> None:
         await self._row(self._open(), asks.PING)

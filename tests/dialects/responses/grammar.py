@@ -7,7 +7,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 _EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
-BESIDE = {"output_text", "store", "presence_penalty", "frequency_penalty"}
+BESIDE = {"output_text", "store", "presence_penalty", "frequency_penalty", "conversation_id"}
 """What replies hold beyond the SDK's types."""
 DONE = {"output_text": "text", "refusal": "refusal", "reasoning_text": "text"}
 CALLS = {"function_call_arguments": "arguments", "custom_tool_call_input": "input"}
@@ -44,7 +44,8 @@ def events(stream: bytes) -> list[dict[str, Any]]:
         read = _EVENT.validate_python(event, strict=True)
         assert type(read).__name__ != "dict"
         assert read.type == event["type"]
-        assert not read.model_extra, (event["type"], read.model_extra)
+        beside = {"obfuscation"} if event["type"].endswith(".delta") else set()
+        assert set(read.model_extra or ()) <= beside, (event["type"], read.model_extra)
         if "response" in event:
             check_response(event["response"])
         found.append(event)
@@ -54,11 +55,15 @@ def events(stream: bytes) -> list[dict[str, Any]]:
 def check(stream: bytes) -> dict[str, Any]:
     found = events(stream)
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
-    assert [event["type"] for event in found[:2]] == ["response.created", "response.in_progress"]
-    assert found[0]["response"]["status"] == found[1]["response"]["status"] == "in_progress"
+    names, first = ["response.created", "response.in_progress"], "in_progress"
+    if found[0]["response"]["background"] and found[1]["type"] == "response.queued":
+        names, first = ["response.created", "response.queued", "response.in_progress"], "queued"
+    lead = found[: len(names)]
+    assert [event["type"] for event in lead] == names
+    assert [event["response"]["status"] for event in lead] == [first] * (len(names) - 1) + ["in_progress"]
     last = found[-1]
     assert last["type"].startswith("response."), last["type"]
-    body = found[2:-1]
+    body = found[len(names) : -1]
     if body and body[-1]["type"] == "error":
         assert last["type"] == "response.failed"
         body.pop()
@@ -85,10 +90,16 @@ def _item(body: list[dict[str, Any]], at: int, index: int, items: list[dict[str,
         part = body[at]
         kind = part["part"]["type"]
         assert part["part"][DONE[kind]] == ""
-        at, text = _grown(body, at + 1, item["id"], index, f"response.{kind}", DONE[kind], len(parts))
+        first = at + 1
+        at, text = _grown(body, first, item["id"], index, f"response.{kind}", DONE[kind], len(parts))
         done = body[at]
         assert done["type"] == "response.content_part.done"
-        assert done["part"] == {**part["part"], DONE[kind]: text}
+        known = {}
+        if kind == "output_text":
+            known = {"logprobs": body[at - 1]["logprobs"]}
+            told = [each for event in body[first : at - 1] for each in event["logprobs"]]
+            assert told == known["logprobs"][: len(told)]
+        assert done["part"] == {**part["part"], DONE[kind]: text, **known}
         for each in (part, done):
             assert (each["item_id"], each["output_index"], each["content_index"]) == (item["id"], index, len(parts))
         parts.append(done["part"])
@@ -101,6 +112,9 @@ def _item(body: list[dict[str, Any]], at: int, index: int, items: list[dict[str,
     if item["type"] in ("message", "reasoning"):
         assert item["content"] == []
         expected["content"] = parts
+    if "encrypted_content" in body[at]["item"]:
+        assert item["type"] == "reasoning"
+        expected["encrypted_content"] = body[at]["item"]["encrypted_content"]
     end = body[at]
     assert end["type"] == "response.output_item.done"
     assert end["output_index"] == index

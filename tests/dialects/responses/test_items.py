@@ -161,8 +161,14 @@ def test_output_sent_back_is_the_message_that_it_was_made_from(text: str, though
 @pytest.mark.parametrize(
     ("item", "param"),
     [
-        ({"type": "item_reference", "id": "msg_1"}, "input[0].type"),
-        ({"type": "compaction", "encrypted_content": "x"}, "input[0].type"),
+        ({"type": "item_reference"}, "input.id"),
+        ({"type": "compaction", "encrypted_content": "x"}, "input[0].encrypted_content"),
+        ({"type": "compaction", "encrypted_content": "remora-summary-1.!"}, "input[0].encrypted_content"),
+        ({"type": "compaction", "encrypted_content": "remora-summary-1.MQ=="}, "input[0].encrypted_content"),
+        ({"type": "compaction"}, "input[0].encrypted_content"),
+        ({"type": "compaction", "encrypted_content": "x", "odd": 1}, "input[0].odd"),
+        ({"type": "compaction_trigger"}, "input[0].type"),
+        ({"type": "reasoning", "encrypted_content": "remora-reasoning-1.MQ=="}, "input[0].encrypted_content"),
         ({"type": "web_search_call", "id": "x"}, "input[0].type"),
         ({"type": 3}, "input[0].type"),
         ({"role": "tool", "content": "x"}, "input[0].role"),

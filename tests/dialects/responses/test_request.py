@@ -16,7 +16,7 @@ from proxy.conversation.reply import Reply
 from proxy.dialects.chat import CHAT
 from proxy.dialects.responses.reply import response
 from proxy.dialects.responses.request import HONOURED, REFUSED, Asked, read
-from proxy.errors import InvalidBody
+from proxy.errors import InvalidBody, NotFound
 from tests.dialects.responses.grammar import check_response
 
 ID = "ab" * 24
@@ -61,7 +61,7 @@ def test_what_cannot_be_done_is_refused_by_name(name: str) -> None:
 def test_each_honoured_member_is_looked_at(name: str) -> None:
     """A value of the wrong type is refused by the member's name."""
     error = refused({"input": "hi", "model": "m", name: 7 if name not in (
-        "temperature", "top_p", "presence_penalty", "frequency_penalty", "max_output_tokens") else "x"})  # fmt: skip
+        "temperature", "top_p", "presence_penalty", "frequency_penalty", "max_output_tokens", "top_logprobs") else "x"})  # fmt: skip
     assert error.param == name
     if name != "input":
         chat(**{name: None})
@@ -84,6 +84,11 @@ def test_each_honoured_member_is_looked_at(name: str) -> None:
         ({"metadata": {"a": "b"}, "store": False, "truncation": "auto"}, {}),
         ({"background": False, "context_management": [], "top_logprobs": 0}, {}),
         ({"include": ["reasoning.encrypted_content"]}, {}),
+        ({"include": ["message.output_text.logprobs"]}, {"logprobs": True}),
+        ({"top_logprobs": 3}, {"logprobs": True, "top_logprobs": 3}),
+        ({"prompt_cache_options": {"mode": "explicit"}}, {"prompt_cache_options": {"mode": "explicit"}}),
+        ({"background": True, "stream_options": {"include_obfuscation": True}}, {}),
+        ({"conversation": {"id": "conv_1"}, "conversation_id": "conv_1"}, {}),
         ({"stream": True, "stream_options": {"include_obfuscation": False}},
          {"stream": True, "stream_options": {"include_usage": True}}),
         ({"user": "u", "safety_identifier": "s", "prompt_cache_key": "k", "prompt_cache_retention": "24h",
@@ -101,21 +106,23 @@ def test_members_become_those_of_chat(given: dict[str, object], made: dict[str, 
 @pytest.mark.parametrize(
     ("given", "param"),
     [
-        ({"stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
         ({"stream_options": {"include_usage": True}}, "stream_options.include_usage"),
         ({"reasoning": {"summary": "auto"}}, "reasoning.summary"),
         ({"reasoning": {"effort": "huge"}}, "reasoning.effort"),
         ({"reasoning": {"context": "auto"}}, "reasoning.context"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
         ({"text": {"format": {"type": "json_schema", "name": "n", "schema": None}}}, "text.format.schema"),
-        ({"include": ["message.output_text.logprobs"]}, "include[0]"),
+        ({"include": ["file_search_call.results"]}, "include[0]"),
+        ({"top_logprobs": 21}, "top_logprobs"),
+        ({"prompt_cache_options": {"ttl": "12h"}}, "prompt_cache_options.ttl"),
+        ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
+        ({"max_tool_calls": 3}, "max_tool_calls"),
+        ({"moderation": {"model": "m"}}, "moderation"),
         ({"metadata": {"a": 1}}, "metadata.a"),
         ({"metadata": {"a": "b" * 513}}, "metadata.a"),
         ({"metadata": {str(at): "" for at in range(17)}}, "metadata"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"max_output_tokens": True}, "max_output_tokens"),
-        ({"top_logprobs": 3}, "top_logprobs"),
-        ({"background": True}, "background"),
         ({"messages": []}, "messages"),
         ({"max_tokens": 4}, "max_tokens"),
         ({"response_format": {}}, "response_format"),
@@ -153,11 +160,6 @@ def test_the_facts_of_a_request() -> None:
     assert asked.items == ()
 
 
-def test_a_prefill_is_known() -> None:
-    assert ask(input=[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]).prefill == "b"
-    assert ask().prefill == ""
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
     | st.sampled_from(["message", "function_call", "function", "user", "assistant", "input_text", "json_schema"]),
@@ -175,10 +177,10 @@ def test_hostile_bodies_are_refused_and_nothing_else(body: dict[str, object], it
     for each in (body, {"input": items}, {"input": "hi", "tools": items}, {**body, "input": "hi"}):
         try:
             asked = read(json.dumps(each).encode(), ID)
-        except InvalidBody as error:
+        except (InvalidBody, NotFound) as error:
             told = error.param or error.message
         else:
-            told = orjson.loads(asked.chat)["messages"] or asked.previous
+            told = orjson.loads(asked.chat)["messages"] or asked.previous or asked.conversation or asked.items
         assert told
 
 

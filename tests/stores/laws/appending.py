@@ -1,12 +1,14 @@
 """What is appended is read, once, and by a compare-and-swap."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 
 from proxy.conversation.entry import Anchor, Entry, new_id
+from proxy.conversation.words import Words
 from proxy.errors import StoreUnavailable
-from proxy.stores.contract import Appended, Conflict, Ref, Store
+from proxy.stores.contract import Appended, Conflict, Index, Ref, Store
 from tests.stores.making import REF, RULES, adding, entry, listed, replay, talk
 
 
@@ -132,24 +134,23 @@ class Appending:
         await store.erase(REF)
         assert await store.load(Ref("other", "session", "one"), key="", reach=None) is not None
 
-    async def test_a_parent_that_is_nowhere_is_a_mistake(self, store: Store) -> None:
+    async def test_a_parent_that_is_nowhere_is_a_conflict(self, store: Store) -> None:
         (first,) = await talk(store, 1)
         stray = entry(entry(None, "elsewhere"), "stray")
-        with pytest.raises(ValueError, match="parent"):
-            await store.append(adding(REF, stray, first.id))
-        with pytest.raises(ValueError, match="parent"):
-            await store.append(adding(Ref("tenant", "session", "new"), stray, None))
+        assert await store.append(adding(REF, stray, first.id)) == Conflict(first.id)
+        assert await store.append(adding(Ref("tenant", "session", "new"), stray, None)) == Conflict(None)
+        assert await store.append(adding(REF, stray, first.id, moves=False)) == Conflict(first.id)
         assert await store.append(adding(REF, entry(first))) == Appended()
         assert len(await listed(store.list())) == 1
 
     async def test_a_mistake_does_not_spoil_its_neighbours(self, store: Store) -> None:
         refs = [Ref("tenant", "session", f"{n}") for n in range(6)]
-        stray = entry(entry(None, "elsewhere"), "stray")
-        appends = [adding(ref, entry(None)) for ref in refs]
-        appends.insert(3, adding(Ref("tenant", "session", "bad"), stray, None))
-        answers = await asyncio.gather(*map(store.append, appends), return_exceptions=True)
+        (known,) = await talk(store, 1, refs[0])
+        jobs: list[Awaitable[object]] = [store.append(adding(ref, entry(None))) for ref in refs[1:]]
+        jobs.insert(3, store.index(refs[0], [Index(known.id, (Words(1, ()),) * 9)], revision=0))
+        answers = await asyncio.gather(*jobs, return_exceptions=True)
         assert isinstance(answers.pop(3), ValueError)
-        assert answers == [Appended()] * 6
+        assert answers == [Appended()] * 5
         assert [info.ref for info in await listed(store.list())] == refs
 
     async def test_an_append_whose_task_is_cancelled_happens_all_the_same(self, store: Store) -> None:

@@ -157,8 +157,7 @@ class Ending:
             assert [info.ref for info in await listed(store.list(tenant=ref.tenant))] == [ref]
         stranger = Ref("stranger", "session", "s")
         assert await store.find_digests(stranger, [e.digest for e in my]) == {}
-        with pytest.raises(ValueError, match="parent"):
-            await store.append(adding(mine, entry(their[0]), my[-1].id))
+        assert await store.append(adding(mine, entry(their[0]), my[-1].id)) == Conflict(my[-1].id)
         await store.erase(mine)
         assert await store.load(mine, key="", reach=None) is None
         assert len(await listed(store.records(theirs))) == 3

@@ -1,7 +1,5 @@
 """What is kept beside the chain: failed exchanges, preambles, replays, listings."""
 
-import pytest
-
 from proxy.conversation.entry import Entry, Preamble, new_id
 from proxy.stores.contract import STICKY_MS, Appended, Conflict, Record, Ref, RefInfo, Store
 from tests.stores.making import OTHER_RULES, REF, RULES, Clock, adding, entry, listed, replay, talk
@@ -25,8 +23,7 @@ class Keeping:
         failed_too = entry(third, "broke", state="failed")
         assert await store.append(adding(REF, failed_too, moves=False, whole=True)) == Appended()
         assert await store.find_digests(REF, [failed.digest, failed_too.digest]) == {}
-        with pytest.raises(ValueError, match="parent"):
-            await store.append(adding(REF, entry(failed), third.id))
+        assert await store.append(adding(REF, entry(failed), third.id)) == Conflict(third.id)
         assert [record.entry for record in await listed(store.records(REF))] == [
             first,
             failed,

@@ -77,7 +77,7 @@ class Searching:
             told(c, bag((9, 1)), bag((2, 2))),
             told(b2, bag((2, 7)), bag((1, 4))),
         ]
-        await store.index(REF, indexes)
+        await store.index(REF, indexes, revision=0)
         terms = [term(n) for n in (1, 2, 3, 9)]
         found = await store.postings(REF, c.id, terms)
         assert found is not None
@@ -106,40 +106,42 @@ class Searching:
     async def test_messages_count_indexed_or_not(self, store: Store) -> None:
         a, b, c = await talk(store, 3)
         assert await store.postings(REF, c.id, [term(1)]) == Postings(6, 0, (b"",))
-        await store.index(REF, [told(a, bag(), bag())])
+        await store.index(REF, [told(a, bag(), bag())], revision=0)
         assert await store.postings(REF, c.id, [term(1)]) == Postings(6, 0, (b"",))
-        await store.index(REF, [told(b, bag((1, 1)), bag())])
+        await store.index(REF, [told(b, bag((1, 1)), bag())], revision=0)
         found = await store.postings(REF, c.id, [term(1), term(2)])
         assert found
         assert (found.messages, found.length, [places(each) for each in found.found]) == (6, 1, [[(2, 1, 1)], []])
 
     async def test_what_is_indexed_is_a_chains_beginning(self, store: Store) -> None:
         a, b, c = await talk(store, 3)
-        await store.index(REF, [told(c), told(b)])
-        assert list(await store.unindexed(REF, c.id, model="", most=9)) == [a, b, c]
-        await store.index(REF, [told(c), told(a), told(b)])
-        assert list(await store.unindexed(REF, c.id, model="", most=9)) == [c]
+        await store.index(REF, [told(c), told(b)], revision=0)
+        assert list((await store.unindexed(REF, c.id, model="", most=9)).entries) == [a, b, c]
+        await store.index(REF, [told(c), told(a), told(b)], revision=0)
+        assert list((await store.unindexed(REF, c.id, model="", most=9)).entries) == [c]
         assert await store.postings(REF, c.id, [term(0)]) == expected([a, b, c], {e.id: told(e) for e in (a, b)}, [0])
 
     async def test_indexed_once(self, store: Store) -> None:
         a, b = await talk(store, 2)
         for _ in range(3):
-            await store.index(REF, [told(a), told(a, bag((7, 7)), bag((7, 7))), told(b)])
-        await asyncio.gather(*[store.index(REF, [told(each)]) for each in (a, b, a)])
+            await store.index(REF, [told(a), told(a, bag((7, 7)), bag((7, 7))), told(b)], revision=0)
+        await asyncio.gather(*[store.index(REF, [told(each)], revision=0) for each in (a, b, a)])
         assert await store.postings(REF, b.id, [term(7), term(1)]) == expected(
             [a, b], {e.id: told(e) for e in (a, b)}, [7, 1]
         )
 
     async def test_words_and_vectors_come_apart(self, store: Store) -> None:
         a, b = await talk(store, 2)
-        await store.index(REF, [told(a)])
-        await store.index(REF, [Index(a.id, (), MODEL, (b"x" * 4, b"y" * 4)), Index(b.id, (), MODEL, (b"", b"z" * 4))])
-        await store.index(REF, [Index(a.id, (), "other", (b"o" * 6, b""))])
-        assert list(await store.unindexed(REF, b.id, model="", most=9)) == [b]
-        assert list(await store.unindexed(REF, b.id, model=MODEL, most=9)) == []
-        assert list(await store.unindexed(REF, b.id, model="other", most=9)) == [b]
-        assert list(await store.unindexed(REF, b.id, model="none", most=9)) == [a, b]
-        assert list(await store.unindexed(REF, b.id, model="none", most=1)) == [a]
+        await store.index(REF, [told(a)], revision=0)
+        await store.index(
+            REF, [Index(a.id, (), MODEL, (b"x" * 4, b"y" * 4)), Index(b.id, (), MODEL, (b"", b"z" * 4))], revision=0
+        )
+        await store.index(REF, [Index(a.id, (), "other", (b"o" * 6, b""))], revision=0)
+        assert list((await store.unindexed(REF, b.id, model="", most=9)).entries) == [b]
+        assert list((await store.unindexed(REF, b.id, model=MODEL, most=9)).entries) == []
+        assert list((await store.unindexed(REF, b.id, model="other", most=9)).entries) == [b]
+        assert list((await store.unindexed(REF, b.id, model="none", most=9)).entries) == [a, b]
+        assert list((await store.unindexed(REF, b.id, model="none", most=1)).entries) == [a]
         numbers = b"".join(n.to_bytes(4, "little") for n in (0, 1, 3))
         assert await store.vectors(REF, b.id, MODEL) == Vectors(numbers, b"xxxxyyyyzzzz")
         assert await store.vectors(REF, a.id, MODEL) == Vectors(numbers[:8], b"xxxxyyyy")
@@ -150,9 +152,9 @@ class Searching:
         (a,) = await talk(store, 1)
         for wrong in (Index(a.id, (bag((1, 1)),)), Index(a.id, (), MODEL, (b"x", b"y", b"z"))):
             with pytest.raises(ValueError, match="2 messages"):
-                await store.index(REF, [wrong])
-        assert list(await store.unindexed(REF, a.id, model="", most=9)) == [a]
-        assert list(await store.unindexed(REF, a.id, model=MODEL, most=9)) == [a]
+                await store.index(REF, [wrong], revision=0)
+        assert list((await store.unindexed(REF, a.id, model="", most=9)).entries) == [a]
+        assert list((await store.unindexed(REF, a.id, model=MODEL, most=9)).entries) == [a]
 
     async def test_the_unknown_is_passed_over(self, store: Store, clock: Clock) -> None:
         (a,) = await talk(store, 1)
@@ -160,43 +162,43 @@ class Searching:
         await store.append(adding(REF, failed, moves=False))
         stranger, other = Ref("x", "session", "one"), entry(None)
         vectors = Index(failed.id, (), MODEL, (b"x", b"y"))
-        await store.index(REF, [told(failed), told(other), Index("nonsense", (bag(),)), vectors])
-        await store.index(stranger, [told(a)])
-        assert list(await store.unindexed(REF, a.id, model="", most=9)) == [a]
+        await store.index(REF, [told(failed), told(other), Index("nonsense", (bag(),)), vectors], revision=0)
+        await store.index(stranger, [told(a)], revision=0)
+        assert list((await store.unindexed(REF, a.id, model="", most=9)).entries) == [a]
         for ref, id in ((REF, failed.id), (REF, other.id), (REF, "nonsense"), (stranger, a.id)):
             assert await store.postings(ref, id, [term(1)]) is None
             assert await store.vectors(ref, id, MODEL) is None
-            assert list(await store.unindexed(ref, id, model="", most=9)) == []
+            assert list((await store.unindexed(ref, id, model="", most=9)).entries) == []
             assert list(await store.pick(ref, id, [0])) == []
         await talk(store, 1, after=a, ttl_s=5)
         clock.seconds += 6
-        await store.index(REF, [told(a)])
+        await store.index(REF, [told(a)], revision=0)
         assert await store.postings(REF, a.id, [term(1)]) is None
         assert await store.vectors(REF, a.id, MODEL) is None
-        assert list(await store.unindexed(REF, a.id, model="", most=9)) == []
+        assert list((await store.unindexed(REF, a.id, model="", most=9)).entries) == []
         assert list(await store.pick(REF, a.id, [0])) == []
 
     async def test_erased_and_begun_anew_nothing_is_found(self, store: Store) -> None:
         said = await talk(store, 120)
         for each in said:
-            await store.index(REF, [told(each), Index(each.id, (), MODEL, (b"x", b"y"))])
+            await store.index(REF, [told(each), Index(each.id, (), MODEL, (b"x", b"y"))], revision=0)
         await store.erase(REF)
         for each in said[:2]:
             assert await store.postings(REF, each.id, [term(1)]) is None
             assert await store.vectors(REF, each.id, MODEL) is None
             assert list(await store.pick(REF, each.id, [0])) == []
-        await store.index(REF, [told(said[0])])
+        await store.index(REF, [told(said[0])], revision=0)
         for each in said:
             assert await store.append(adding(REF, each)) == Appended()
         assert await store.postings(REF, said[-1].id, [term(1)]) == Postings(240, 0, (b"",))
         assert await store.vectors(REF, said[-1].id, MODEL) == Vectors(b"", b"")
-        assert list(await store.unindexed(REF, said[-1].id, model=MODEL, most=99)) == said[:99]
+        assert list((await store.unindexed(REF, said[-1].id, model=MODEL, most=99)).entries) == said[:99]
 
     async def test_one_sessions_words_are_not_anothers(self, store: Store) -> None:
         refs = [Ref(tenant, "session", name) for tenant in "ab" for name in "xy"]
         for n, ref in enumerate(refs):
             for each in await talk(store, 40, ref):
-                await store.index(ref, [told(each, bag((n, 1)), bag((50, 1)))])
+                await store.index(ref, [told(each, bag((n, 1)), bag((50, 1)))], revision=0)
         for n, ref in enumerate(refs):
             head = await store.load(ref, key="", reach=1)
             assert head
@@ -217,7 +219,7 @@ class Searching:
 
     async def test_many_terms_and_long_lists(self, store: Store) -> None:
         said = await talk(store, 200)
-        await store.index(REF, [told(e, bag((0, 1), (n, 1)), bag((0, 2))) for n, e in enumerate(said, 1)])
+        await store.index(REF, [told(e, bag((0, 1), (n, 1)), bag((0, 2))) for n, e in enumerate(said, 1)], revision=0)
         terms = [*range(37), 150]
         known = {e.id: told(e, bag((0, 1), (n, 1)), bag((0, 2))) for n, e in enumerate(said, 1)}
         for head in (200, 77, 1):
@@ -273,18 +275,18 @@ async def _play(store: Store, script: list[tuple[int, int, list[list[tuple[int, 
         words = tuple(bag(*{t: (t, n) for t, n in each}.values()) for each in bags[:size])
         vectors = tuple(b"" if len(each) == 1 else next(numbers).to_bytes(4, "big") for each in bags[:size])
         if what > 0:
-            missing = list(await store.unindexed(REF, new.id, model="", most=99))
+            missing = list((await store.unindexed(REF, new.id, model="", most=99)).entries)
             assert missing == [each for each in lines[new.id] if each.id not in known]
             # not all of them each time
             for each in missing[: what * 3]:
                 known[each.id] = Index(each.id, words[:1] * each.count if each is not new else words)
-            await store.index(REF, [known[each.id] for each in missing[: what * 3]])
+            await store.index(REF, [known[each.id] for each in missing[: what * 3]], revision=0)
         if what > 1:
-            missing = list(await store.unindexed(REF, new.id, model=MODEL, most=what))
+            missing = list((await store.unindexed(REF, new.id, model=MODEL, most=what)).entries)
             assert missing == [each for each in lines[new.id] if each.id not in embedded][:what]
             for each in missing:
                 embedded[each.id] = Index(each.id, (), MODEL, vectors if each is new else (b"past",) * each.count)
-            await store.index(REF, [embedded[each.id] for each in missing])
+            await store.index(REF, [embedded[each.id] for each in missing], revision=0)
     for head in said[:: max(1, len(said) // 12)] + said[-1:]:
         line = lines[head.id]
         assert await store.postings(REF, head.id, [term(n) for n in range(8)]) == expected(line, known, list(range(8)))

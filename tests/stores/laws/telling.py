@@ -25,9 +25,9 @@ class Telling:
         assert list(await store.summaries(REF)) == []
         assert await told(store) == []
         for each in kept:
-            assert await store.keep_summary(REF, each) is True
+            assert await store.keep_summary(REF, each, revision=0) is True
         other = Summary(kept[0].id, a.id, a.upto, "other", 1, 1, "", "m", 1)
-        assert await store.keep_summary(REF, other) is True
+        assert await store.keep_summary(REF, other, revision=0) is True
         assert list(await store.summaries(REF)) == kept
         assert await told(store) == kept
         assert await told(store) == kept
@@ -38,12 +38,12 @@ class Telling:
         await store.append(adding(REF, failed, moves=False))
         stranger = Ref("x", "session", "one")
         for ref, of in ((REF, failed), (REF, entry(None)), (stranger, a)):
-            assert await store.keep_summary(ref, summary(of)) is False
+            assert await store.keep_summary(ref, summary(of), revision=0) is False
         assert list(await store.summaries(REF)) == list(await store.summaries(stranger)) == []
         (b,) = await talk(store, 1, after=a, ttl_s=5)
-        assert await store.keep_summary(REF, summary(a)) is True
+        assert await store.keep_summary(REF, summary(a), revision=0) is True
         clock.seconds += 6
-        assert await store.keep_summary(REF, summary(b)) is False
+        assert await store.keep_summary(REF, summary(b), revision=0) is False
         assert list(await store.summaries(REF)) == []
 
     async def test_shown_are_those_of_the_chain(self, store: Store) -> None:
@@ -52,7 +52,7 @@ class Telling:
         assert await store.append(adding(REF, b2, c.id)) == Appended()
         of_a, of_b, of_b2, of_c = kept = [summary(a), summary(b), summary(b2), summary(c)]
         for each in kept:
-            await store.keep_summary(REF, each)
+            await store.keep_summary(REF, each, revision=0)
         for _ in range(2):
             assert await told(store) == [of_a, of_b2]
             assert await told(store, c.id) == [of_a, of_b, of_c]
@@ -65,14 +65,14 @@ class Telling:
         said = await talk(store, 4)
         early, named, behind = summary(said[2]), summary(said[1], 2), summary(said[0], 3)
         for each in (early, named, behind):
-            await store.keep_summary(REF, each)
+            await store.keep_summary(REF, each, revision=0)
         for _ in range(2):
             said.append(entry(said[-1], "on", anchor=Anchor("k", 4, 4, named.id)))
             await store.append(adding(REF, said[-1]))
             for id in (None, said[-1].id, None):
                 assert await told(store, id) == [named]
         later = summary(said[3], 4)
-        await store.keep_summary(REF, later)
+        await store.keep_summary(REF, later, revision=0)
         for id in (None, said[-1].id, None):
             assert await told(store, id) == [named, later]
             assert await told(store, id, key="other", reach=1) == [named]
@@ -95,17 +95,17 @@ class Telling:
     async def test_erased_with_the_session(self, store: Store) -> None:
         said = await talk(store, 2)
         gone = summary(said[0])
-        await store.keep_summary(REF, gone)
+        await store.keep_summary(REF, gone, revision=0)
         assert await told(store) == [gone]
         await store.erase(REF)
-        assert await store.keep_summary(REF, gone) is False
+        assert await store.keep_summary(REF, gone, revision=0) is False
         assert list(await store.summaries(REF)) == []
         for each in said:
             await store.append(adding(REF, each))
         assert await told(store) == []
         assert list(await store.summaries(REF)) == []
         again = summary(said[1])
-        await store.keep_summary(REF, again)
+        await store.keep_summary(REF, again, revision=0)
         assert await told(store) == [again]
 
     async def test_keeping_and_appending_at_once(self, store: Store) -> None:
@@ -117,7 +117,7 @@ class Telling:
             made = summary(said[-1], turn + 1)
             answers = await asyncio.gather(
                 store.append(adding(REF, new)),
-                store.keep_summary(REF, made),
+                store.keep_summary(REF, made, revision=0),
                 store.load(REF, key="k", reach=None),
             )
             assert (answers[0], answers[1]) == (Appended(), True)

@@ -28,9 +28,11 @@ async def test_nothing_erased_stays_in_any_file(tmp_path: Path, monkeypatch: pyt
     for ref, word in ((kept, b"PELICAN"), (gone, b"WALRUS!"), (old, b"WALRUS!")):
         for each in await talk(store, 150, ref, ttl_s=9 if ref == old else None):
             words = bag((1, 1))._replace(terms=((word + b"x", 1), (word + b"y", 2)))
-            await store.index(ref, [Index(each.id, (words, words), "model " + word.decode(), (word * 9, word * 9))])
+            await store.index(
+                ref, [Index(each.id, (words, words), "model " + word.decode(), (word * 9, word * 9))], revision=0
+            )
             told: Summary = summary(each, text=word.decode())
-            assert await store.keep_summary(ref, told)
+            assert await store.keep_summary(ref, told, revision=0)
     await idle(store)
     await store.erase(gone)
     clock.seconds += 10
@@ -56,7 +58,7 @@ async def test_a_term_has_its_size_and_a_vector_its_model(tmp_path: Path) -> Non
     each = entry(None)
     words = bag((1, 1))._replace(terms=((b"short", 1),))
     with pytest.raises(ValueError, match="8 bytes"):
-        await store.index(Ref("t", "session", "x"), [Index(each.id, (words, words))])
+        await store.index(Ref("t", "session", "x"), [Index(each.id, (words, words))], revision=0)
     with pytest.raises(ValueError, match="model"):
-        await store.index(Ref("t", "session", "x"), [Index(each.id, (), "", (b"x", b"y"))])
+        await store.index(Ref("t", "session", "x"), [Index(each.id, (), "", (b"x", b"y"))], revision=0)
     await store.close()

@@ -46,7 +46,7 @@ async def test_many_bags_become_few_parts(tmp_path: Path, monkeypatch: pytest.Mo
     said = await talk(store, 130)
     known = indexed(said)
     for n in range(0, 130, 5):
-        await store.index(REF, [known[each.id] for each in said[n : n + 5]])
+        await store.index(REF, [known[each.id] for each in said[n : n + 5]], revision=0)
         await agree(store, said[: n + 5], known)
     await idle(store)
     await agree(store, said, known)
@@ -77,14 +77,14 @@ async def test_any_process_goes_on_where_another_stopped(tmp_path: Path, monkeyp
         known |= indexed(new, len(said))
         said += new
         for n, each in enumerate(new):
-            await stores[n % 2].index(REF, [known[each.id]])
+            await stores[n % 2].index(REF, [known[each.id]], revision=0)
         await agree(stores[1], said, known)
         # in the middle of it
         for store in stores:
             await store.close()
     store = SqliteStore(path)
     await store.open()
-    await store.index(REF, list(known.values()))
+    await store.index(REF, list(known.values()), revision=0)
     await idle(store)
     await agree(store, said, known)
     await store.close()
@@ -134,14 +134,14 @@ async def test_what_fails_is_told(tmp_path: Path) -> None:
         other.execute("ALTER TABLE buckets RENAME TO lost")
         # as a rule the next one is told; where the merge began before the answer, this one
         with pytest.raises(sqlite3.OperationalError, match="buckets"):
-            await store.index(REF, known[:-1])
+            await store.index(REF, known[:-1], revision=0)
             await idle(store)
-            await store.index(REF, known[-1:])
+            await store.index(REF, known[-1:], revision=0)
         await idle(store)
         other.execute("ALTER TABLE lost RENAME TO buckets")
     with suppress(sqlite3.OperationalError):  # a second try may have failed before the table was back
-        await store.index(REF, known)
-    await store.index(REF, known)
+        await store.index(REF, known, revision=0)
+    await store.index(REF, known, revision=0)
     await idle(store)
     await agree(store, said, {each.entry: each for each in known})
     await store.close()

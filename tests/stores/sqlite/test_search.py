@@ -27,10 +27,10 @@ async def test_what_another_process_kept_and_indexed_is_seen(tmp_path: Path) -> 
         said.append(entry(said[-1] if said else None, f"{turn}", anchor=anchor))
         assert await this.append(adding(REF, said[-1])) == Appended()
         known[said[-1].id] = Index(said[-1].id, (bag((turn % 3, 1)), bag((9, 1))))
-        await other.index(REF, [known[said[-1].id]])
+        await other.index(REF, [known[said[-1].id]], revision=0)
         if turn % 3 == 0:
             kept.append(summary(said[-1], turn))
-            assert await other.keep_summary(REF, kept[-1]) is True
+            assert await other.keep_summary(REF, kept[-1], revision=0) is True
         named = anchor.summary if anchor else kept[0].id
         since = [each.id for each in kept].index(named)
         for store in (this, other, this):
@@ -62,12 +62,12 @@ async def test_a_file_of_the_first_schema_is_searched_too(tmp_path: Path) -> Non
     chain = await store.load(REF, key="", reach=None)
     assert chain
     assert (chain.entries, chain.summaries) == ((a,), ())
-    assert list(await store.unindexed(REF, a.id, model="", most=9)) == [a]
+    assert list((await store.unindexed(REF, a.id, model="", most=9)).entries) == [a]
     (b,) = await talk(store, 1, after=a)
     known = {each.id: Index(each.id, (bag((1, 1)), bag((1, 2)))) for each in (a, b)}
-    await store.index(REF, list(known.values()))
+    await store.index(REF, list(known.values()), revision=0)
     assert await store.postings(REF, b.id, [term(1)]) == expected([a, b], known, [1])
-    assert await store.keep_summary(REF, kept := summary(a)) is True
+    assert await store.keep_summary(REF, kept := summary(a), revision=0) is True
     chain = await store.load(REF, key="", reach=None)
     assert chain
     assert chain.summaries == (kept,)

@@ -1,37 +1,31 @@
-"""A store in plain dicts: for tests and for trying things. All is gone when the process ends."""
+"""The store: entries, refs and what is kept beside them. Passes the same laws as every store."""
 
 import os
 import time
-from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
-from typing import TypeVar
 
 from proxy.conversation.entry import Chain, Entry, Preamble
 from proxy.conversation.summary import Summary
-from proxy.conversation.words import Words
-from proxy.errors import SettingsError, StoreUnavailable
+from proxy.errors import SettingsError
 from proxy.stores.contract import (
     STICKY_MS,
     Append,
     Appended,
     Conflict,
-    Index,
+    Label,
     Noted,
-    Postings,
     Record,
+    Redaction,
     Ref,
     RefInfo,
     Replay,
-    Vectors,
     kept_from,
-    posting,
     shown,
 )
 from proxy.stores.contract import tag as tag_of
-
-T = TypeVar("T")
+from proxy.stores.memory.runs import Running
+from proxy.stores.memory.search import Searching
 
 
 def from_url(url: str) -> "MemoryStore":
@@ -40,61 +34,12 @@ def from_url(url: str) -> "MemoryStore":
     return MemoryStore()
 
 
-@dataclass(slots=True)
-class _Line:
-    """A ref and all that hangs on it."""
-
-    created: int
-    updated: int = 0
-    expires: int | None = None
-    head: str = ""
-    whole: bool = False
-    entries: dict[str, Record] = field(default_factory=dict)
-    notes: dict[str, bytes] = field(default_factory=dict)
-    branched: dict[str, Entry] = field(default_factory=dict)
-    """The entries that are on a branch: all but the failed ones."""
-    digests: dict[bytes, str] = field(default_factory=dict)
-    preambles: dict[bytes, Preamble] = field(default_factory=dict)
-    last: Replay | None = None
-    """Of the head, not sticky."""
-    sticky: dict[str, tuple[int, Replay]] = field(default_factory=dict)
-    summaries: dict[str, Summary] = field(default_factory=dict)
-    words: dict[str, tuple[Words, ...]] = field(default_factory=dict)
-    """Of the entries that have them, by their ids."""
-    vectors: dict[str, dict[str, tuple[bytes, ...]]] = field(default_factory=dict)
-    """By model, then by entry."""
-
-    def back(self, entry: Entry) -> Iterator[Entry]:
-        """The chain that ends with `entry`, newest first."""
-        at: Entry | None = entry
-        while at is not None:
-            yield at
-            at = self.branched.get(at.parent)
-
-    def chain(self, entry: str) -> list[Entry]:
-        """The chain that ends with `entry`, oldest first."""
-        last = self.branched.get(entry)
-        return list(self.back(last))[::-1] if last else []
-
-
-def _index(known: dict[str, tuple[T, ...]], entry: Entry, of_each: tuple[T, ...]) -> None:
-    if entry.id in known or (entry.parent and entry.parent not in known):
-        return
-    if len(of_each) != entry.count:
-        raise ValueError(f"entry {entry.id} has {entry.count} messages, not {len(of_each)}")
-    known[entry.id] = of_each
-
-
-class MemoryStore:
-    """Passes the same laws as every store; nothing here waits, so each method is atomic."""
-
+class MemoryStore(Searching, Running):
     searches = frozenset({"keywords", "embeddings"})
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
-        self._now = now
-        self._lines: dict[Ref, _Line] = {}
+        super().__init__(now=now)
         self._secret = os.urandom(32)
-        self._closed = False
 
     async def open(self) -> None:
         self._closed = False
@@ -104,17 +49,6 @@ class MemoryStore:
 
     async def secret(self) -> bytes:
         return self._secret
-
-    def _ms(self) -> int:
-        return int(self._now() * 1000)
-
-    def _line(self, ref: Ref) -> _Line | None:
-        if self._closed:
-            raise StoreUnavailable("The store is closed; the proxy is stopping, send the request again.")
-        line = self._lines.get(ref)
-        if line is None or (line.expires is not None and line.expires <= self._ms()):
-            return None
-        return line
 
     async def load(self, ref: Ref, *, key: str, reach: int | None, entry: str | None = None) -> Chain | None:
         line = self._line(ref)
@@ -136,20 +70,16 @@ class MemoryStore:
             ref_head=line.head,
             whole=line.whole,
             summaries=shown(head, kept, tuple(line.summaries.values())) if line.summaries else (),
+            revision=line.revision,
         )
 
     async def read(self, ref: Ref, entry: str, first: int, upto: int) -> Sequence[Entry]:
         line = self._line(ref)
-        last = line and line.branched.get(entry)
-        if not line or not last or first >= upto:
-            return []
-        found = []
-        for each in line.back(last):
-            if each.upto <= first:
-                break
-            if each.first < upto:
-                found.append(each)
-        return found[::-1]
+        return line.between(entry, first, upto) if line else []
+
+    async def noted(self, ref: Ref, first: int, upto: int) -> Sequence[Noted]:
+        line = self._line(ref)
+        return [line.noted(ref, each) for each in line.between(line.head, first, upto)] if line else []
 
     async def find_digests(self, ref: Ref, digests: Sequence[bytes]) -> dict[bytes, str]:
         line = self._line(ref)
@@ -167,26 +97,25 @@ class MemoryStore:
         return None, after
 
     async def append(self, append: Append) -> Appended | Conflict:
-        line, entry, now = self._line(append.ref), append.entry, self._ms()
+        line, entry = self._line(append.ref), append.entry
         if line and entry.id in line.entries:
             return Appended(again=True)
         head = line.head or None if line else None
         if append.moves and append.expected != head:
             return Conflict(head)
         if entry.parent and not (line and entry.parent in line.branched):
-            if append.moves:
-                raise ValueError(f"the parent of entry {entry.id} is not on its ref")
             return Conflict(head)
         if line is None:
-            line = self._lines[append.ref] = _Line(created=now)
-        line.updated = now
+            if append.ref.kind == "conversation":
+                return Conflict(None)
+            line = self._begin(append.ref, append.ttl_s)
+        now = line.updated = self._ms()
         line.expires = None if append.ttl_s is None else now + append.ttl_s * 1000
         line.whole = line.whole or append.whole
         if append.preamble:
             line.preambles[entry.facts.preamble] = append.preamble
-        line.entries[entry.id] = Record(entry, append.plan, append.preamble)
-        if append.note:
-            line.notes[entry.id] = append.note
+        line.entries[entry.id] = entry, append.plan
+        line.note(entry.id, append.note)
         if append.moves:
             line.branched[entry.id] = entry
             line.digests[entry.digest] = entry.id
@@ -212,9 +141,9 @@ class MemoryStore:
         if line and line.last and line.last.key == key:
             line.last = None
 
-    async def keep_summary(self, ref: Ref, summary: Summary) -> bool:
+    async def keep_summary(self, ref: Ref, summary: Summary, *, revision: int) -> bool:
         line = self._line(ref)
-        if not line or summary.entry not in line.branched:
+        if not line or line.revision != revision or summary.entry not in line.branched:
             return False
         line.summaries.setdefault(summary.id, summary)
         return True
@@ -222,54 +151,6 @@ class MemoryStore:
     async def summaries(self, ref: Ref) -> Sequence[Summary]:
         line = self._line(ref)
         return list(line.summaries.values()) if line else []
-
-    async def index(self, ref: Ref, indexes: Sequence[Index]) -> None:
-        line = self._line(ref)
-        for each in indexes:
-            entry = line and line.branched.get(each.entry)
-            if not line or not entry:
-                continue
-            if each.words:
-                _index(line.words, entry, each.words)
-            if each.vectors:
-                _index(line.vectors.setdefault(each.model, {}), entry, each.vectors)
-
-    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Sequence[Entry]:
-        line = self._line(ref)
-        if not line:
-            return []
-        known = line.vectors.get(model, {}) if model else line.words
-        return [each for each in line.chain(entry) if each.id not in known][:most]
-
-    async def postings(self, ref: Ref, entry: str, terms: Sequence[bytes]) -> Postings | None:
-        line = self._line(ref)
-        chain = line and line.chain(entry)
-        if not line or not chain:
-            return None
-        length = 0
-        found: dict[bytes, list[bytes]] = {term: [] for term in terms}
-        for each in chain:
-            for position, words in enumerate(line.words.get(each.id, ()), each.first):
-                length += words.length
-                for term, count in words.terms:
-                    if term in found:
-                        found[term].append(posting(position, words.length, count).to_bytes(8, "little"))
-        return Postings(chain[-1].upto, length, tuple(b"".join(found[term]) for term in terms))
-
-    async def vectors(self, ref: Ref, entry: str, model: str) -> Vectors | None:
-        line = self._line(ref)
-        chain = line and line.chain(entry)
-        if not line or not chain:
-            return None
-        kept = line.vectors.get(model, {})
-        all = [item for each in chain for item in enumerate(kept.get(each.id, ()), each.first) if item[1]]
-        return Vectors(b"".join(at.to_bytes(4, "little") for at, _ in all), b"".join(vector for _, vector in all))
-
-    async def pick(self, ref: Ref, entry: str, positions: Sequence[int]) -> Sequence[Entry]:
-        line = self._line(ref)
-        chain = line.chain(entry) if line else []
-        at = {bisect_right(chain, position, key=lambda each: each.upto) for position in positions if position >= 0}
-        return [chain[n] for n in sorted(at) if n < len(chain)]
 
     async def list(self, *, tenant: str | None = None, name: str | None = None) -> AsyncIterator[RefInfo]:
         sessions = [ref for ref in self._lines if ref.kind == "session"]
@@ -289,21 +170,70 @@ class MemoryStore:
 
     async def records(self, ref: Ref) -> AsyncIterator[Record]:
         line = self._line(ref)
-        for record in tuple(line.entries.values()) if line else ():
-            yield record
+        for id in tuple(line.entries) if line else ():
+            if line and id in line.entries:
+                yield line.record(id)
 
     async def find(self, tenant: str, tag: str, entry: str) -> Noted | None:
         for ref in [ref for ref, line in self._lines.items() if ref.tenant == tenant and entry in line.entries]:
             if (line := self._line(ref)) and tag_of(ref) == tag:
-                return Noted(ref, line.entries[entry].entry, line.notes.get(entry, b""))
+                return line.noted(ref, line.entries[entry][0])
         return None
 
     async def annotate(self, ref: Ref, entry: str, note: bytes) -> bool:
         line = self._line(ref)
         if not line or entry not in line.entries:
             return False
-        line.notes[entry] = note
+        line.note(entry, note)
         return True
+
+    async def redact(
+        self, ref: Ref, redactions: Sequence[Redaction], *, preamble: tuple[bytes, Preamble] | None
+    ) -> bool:
+        line = self._line(ref)
+        if not line or any(each.entry.id not in line.entries for each in redactions):
+            return False
+        line.redact(redactions, preamble)
+        return True
+
+    async def prune(self, ref: Ref, entry: str) -> bool:
+        line = self._line(ref)
+        if not line or entry not in line.entries:
+            return False
+        line.note(entry, b"")
+        if line.prune():
+            del self._lines[ref]
+        return True
+
+    async def label(self, ref: Ref, label: bytes, *, new: bool, ttl_s: int | None = None) -> bool:
+        line = self._line(ref)
+        if new is (line is not None):
+            return False
+        (line or self._begin(ref, ttl_s)).label = label
+        return True
+
+    async def labelled(self, ref: Ref) -> Label | None:
+        line = self._line(ref)
+        return Label(ref, line.label or b"", line.created) if line else None
+
+    async def labels(
+        self, tenant: str, kind: str, *, after: str | None, most: int, newest_first: bool
+    ) -> Sequence[Label]:
+        self._check()
+        found = sorted(
+            (line.created, ref.name, Label(ref, line.label, line.created))
+            for ref in self._lines
+            if (ref.tenant, ref.kind) == (tenant, kind) and (line := self._line(ref)) and line.label is not None
+        )
+        if newest_first:
+            found.reverse()
+        if after is not None:
+            last = self._line(Ref(tenant, kind, after))
+            if last is None:
+                return []
+            place = last.created, after
+            found = [each for each in found if (each[:2] < place if newest_first else each[:2] > place)]
+        return [label for _, _, label in found[:most]]
 
     async def erase(self, ref: Ref) -> bool:
         known = self._line(ref) is not None
@@ -311,7 +241,7 @@ class MemoryStore:
         return known
 
     async def expire(self, limit: int) -> int:
-        self._line(Ref("", "", ""))
+        self._check()
         now, gone = self._ms(), 0
         for ref in [ref for ref, line in self._lines.items() if line.expires is not None and line.expires <= now]:
             if gone >= limit:
@@ -324,7 +254,7 @@ class MemoryStore:
                     return gone
                 del line.sticky[key]
                 gone += 1
-        return gone
+        return gone + self._expire_logs(limit - gone)
 
     async def ping(self) -> None:
-        self._line(Ref("", "", ""))
+        self._check()

@@ -1,0 +1,330 @@
+"""The Conversations API: a conversation is a ref that lasts, its items stand in the notes of its entries.
+
+Items that a client adds become an entry of their own. A deleted item leaves its entry with what is left of it: what is
+sent to the model next, and what is kept, is without it.
+"""
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+import orjson
+
+from proxy.conversation import turn
+from proxy.conversation.entry import Chain, grow, new_id
+from proxy.conversation.message import Message, shape
+from proxy.conversation.redact import ERASED, redacted, unquoted
+from proxy.dialects.contract import Dialect, Piece, Translation
+from proxy.errors import InvalidBody, NotFound, SessionConflict, UnknownToolCall
+from proxy.exchange.assemble import count
+from proxy.exchange.contract import Request
+from proxy.exchange.house import House
+from proxy.exchange.identify import POLICY_HEADER
+from proxy.policy import Policy
+from proxy.resources import notes
+from proxy.resources.ids import conversation_ref, entry_of_item, new_conversation, response_id
+from proxy.resources.metadata import metadata as read_metadata
+from proxy.resources.paging import Page, listing, page, unknown_after
+from proxy.resources.responses import Responses
+from proxy.stores.contract import Append, Appended, Noted, Redaction, Ref
+
+ITEMS_AT_ONCE = 20
+"""As OpenAI allows."""
+READ_AT_ONCE = 32
+METADATA, NAME_CHARS, VALUE_CHARS = 16, 64, 512
+TRIES = 100
+
+Items = Sequence[msgspec.Raw]
+
+
+class _Label(msgspec.Struct):
+    metadata: dict[str, str]
+
+
+class _New(msgspec.Struct):
+    items: msgspec.Raw | None = None
+    metadata: msgspec.Raw | None = None
+
+
+_label = msgspec.json.Decoder(_Label).decode
+
+
+class Conversations:
+    """`dialect`: what the upstream speaks."""
+
+    def __init__(self, house: House, dialect: Dialect, translation: Translation, responses: Responses) -> None:
+        self._house = house
+        self._store = house.store
+        self._dialect = dialect
+        self._translation = translation
+        self._responses = responses
+
+    async def create(self, request: Request) -> bytes:
+        """Raises InvalidBody."""
+        said = _body(request.body or b"{}")
+        metadata = _metadata(said)
+        id = new_conversation()
+        ref = self._named(request, id)
+        items = await self._read(request, ref, said.items, least=0)
+        made = await self._store.label(ref, notes.encode(_Label(metadata)), new=True, ttl_s=self._policy(request).ttl_s)
+        assert made
+        if items[1]:
+            await self._add(request, ref, *items)
+        return _conversation(id, int(time.time()), metadata)
+
+    async def retrieve(self, request: Request, id: str) -> bytes:
+        """Raises NotFound."""
+        kept = await self._store.labelled(self._named(request, id))
+        if kept is None:
+            raise _not_found(id)
+        return _conversation(id, kept.created_ms // 1000, _label(kept.label).metadata)
+
+    async def update(self, request: Request, id: str) -> bytes:
+        """Raises NotFound, InvalidBody."""
+        metadata = _metadata(_body(request.body))
+        if not await self._store.label(self._named(request, id), notes.encode(_Label(metadata)), new=False):
+            raise _not_found(id)
+        return await self.retrieve(request, id)
+
+    async def delete(self, request: Request, id: str) -> bytes:
+        """Raises NotFound."""
+        ref = self._named(request, id)
+        if not await self._store.erase(ref):
+            raise _not_found(id)
+        self._responses.runs.erased(ref)
+        return orjson.dumps({"id": id, "object": "conversation.deleted", "deleted": True})
+
+    async def add_items(self, request: Request, id: str) -> bytes:
+        """Raises NotFound, InvalidBody, UnknownToolCall."""
+        ref = self._named(request, id)
+        if await self._store.labelled(ref) is None:
+            raise _not_found(id)
+        entry, items = await self._read(request, ref, _body(request.body).items, least=1)
+        await self._add(request, ref, entry, items)
+        raws = [*map(msgspec.Raw, items)]
+        return listing(raws, [*map(notes.item_id, raws)], has_more=False)
+
+    async def list_items(self, request: Request, id: str, query: Mapping[str, str]) -> bytes:
+        """Raises NotFound, InvalidBody."""
+        ref = self._named(request, id)
+        if await self._store.labelled(ref) is None:
+            raise _not_found(id)
+        wanted = page(query)
+        items: list[msgspec.Raw] = []
+        found = wanted.after is None
+        async for item in self._walk(ref, wanted):
+            if found:
+                items.append(item)
+                if len(items) > wanted.limit:
+                    break
+            else:
+                found = notes.item_id(item) == wanted.after
+        if not found:
+            raise unknown_after(wanted.after or "")
+        shown = items[: wanted.limit]
+        return listing(shown, [*map(notes.item_id, shown)], has_more=len(items) > wanted.limit)
+
+    async def item(self, request: Request, id: str, item: str) -> bytes:
+        """Raises NotFound."""
+        ref = self._named(request, id)
+        _, kept, at = await self._found(ref, id, item)
+        return bytes((*kept.input, *kept.output)[at])
+
+    async def delete_item(self, request: Request, id: str, item: str) -> bytes:
+        """Returns the conversation. Raises NotFound."""
+        ref = self._named(request, id)
+        async with self._alone(request, ref):
+            noted, kept, at = await self._found(ref, id, item)
+            position, rest = self._without(noted, kept, at)
+            message: Message | None = None
+            if rest:
+                (message,) = self._dialect.messages(b",".join(piece.wire for piece in rest))
+            tokens = (await count((message,), noted.entry.facts.model))[0] if message else 0
+            entry = redacted(noted.entry, position, message, tokens, self._dialect.no_result(ERASED))
+            left = notes.Note(
+                tuple(each for n, each in enumerate(kept.input) if n != at),
+                tuple(each for n, each in enumerate(kept.output, len(kept.input)) if n != at),
+                kept.response,
+            )
+            redactions = [Redaction(entry, notes.encode(left))]
+            redactions += [
+                Redaction(unquoted(other.entry), other.note)
+                async for other in self._after(ref, noted)
+                if other.entry.facts.recalled
+            ]
+            await self._store.redact(ref, redactions, preamble=None)
+            await self._store.drop_run(ref, noted.entry.id)
+        return await self.retrieve(request, id)
+
+    def _without(self, noted: Noted, kept: notes.Note, at: int) -> tuple[int, Sequence[Piece]]:
+        """(the message of the entry that says item `at`, what the message's other items say)."""
+        if at >= len(kept.input):
+            output = [*map(bytes, kept.output)]
+            del output[at - len(kept.input)]
+            return noted.entry.count - 1, self._translation.pieces(output)
+        items = [*map(bytes, kept.input)]
+        for position, piece in enumerate(self._translation.pieces(items)):
+            if at in piece.items:
+                return position, self._translation.pieces([items[n] for n in piece.items if n != at])
+        raise AssertionError("every item is part of a message")
+
+    async def _after(self, ref: Ref, noted: Noted) -> AsyncIterator[Noted]:
+        """The entries that follow."""
+        at = noted.entry.upto
+        while batch := await self._store.noted(ref, at, at + READ_AT_ONCE):
+            for each in batch:
+                yield each
+            at = batch[-1].entry.upto
+
+    async def _read(
+        self, request: Request, ref: Ref, raw: msgspec.Raw | None, *, least: int
+    ) -> tuple[str, tuple[bytes, ...]]:
+        """(the id of the entry that they will be, the items)."""
+        try:
+            listed = orjson.loads(bytes(raw)) if raw is not None else None
+        except orjson.JSONDecodeError:
+            raise InvalidBody("`items` nests too deeply; send flatter items.", param="items") from None
+        listed = listed or []
+        if not isinstance(listed, list) or not least <= len(listed) <= ITEMS_AT_ONCE:
+            raise InvalidBody(f"`items` is a list of {least} to {ITEMS_AT_ONCE} items.", param="items")
+        known = {}
+        for item in listed:
+            if isinstance(item, dict) and item.get("type") == "item_reference" and isinstance(item.get("id"), str):
+                stored = await self._responses.item(request.tenant().name, item["id"])
+                if stored is not None:
+                    known[item["id"]] = stored
+        entry = new_id()
+        digits = response_id(entry, ref).removeprefix("resp_")
+        return entry, self._translation.read_items(listed, digits, known, member="items")
+
+    async def _add(self, request: Request, ref: Ref, entry: str, items: Sequence[bytes]) -> None:
+        wire = b",".join(piece.wire for piece in self._translation.pieces(items))
+        messages = self._dialect.messages(wire)
+        policy = self._policy(request)
+        tokens = await count(messages, "")
+        async with self._alone(request, ref):
+            for _ in range(TRIES):
+                chain = await self._store.load(ref, key="", reach=0)
+                _check_calls(messages, chain)
+                head = chain.head if chain else None
+                made = grow(
+                    id=entry,
+                    parent=head,
+                    key=request.tenant().digest_key,
+                    messages=messages,
+                    tokens=tokens,
+                    dialect=self._dialect.name,
+                    model="",
+                    preamble=head.facts.preamble if head else b"",
+                    anchor=head.facts.anchor if head else None,
+                )
+                added = await self._store.append(
+                    Append(
+                        ref=ref,
+                        expected=head.id if head else None,
+                        entry=made,
+                        preamble=chain.preamble if chain else None,
+                        ttl_s=policy.ttl_s,
+                        note=notes.note(None, items),
+                    )
+                )
+                if isinstance(added, Appended):
+                    return
+                if await self._store.labelled(ref) is None:
+                    raise NotFound("The conversation was deleted meanwhile.")
+        raise SessionConflict("The conversation moved again and again while items were added; add them again.")
+
+    async def _walk(self, ref: Ref, wanted: Page) -> AsyncIterator[msgspec.Raw]:
+        """The items in the order that is wanted, from somewhere before or at `after` on."""
+        chain = await self._store.load(ref, key="", reach=0)
+        if chain is None:
+            return
+        start = None
+        if wanted.after is not None:
+            parts = entry_of_item(wanted.after)
+            noted = await self._store.find(ref.tenant, parts[1], parts[0]) if parts else None
+            if noted is None or noted.ref != ref:
+                return
+            start = noted.entry
+        size = max(READ_AT_ONCE, wanted.limit + 1)
+        if wanted.newest_first:
+            upto = start.upto if start else chain.head.upto
+            while upto > 0 and (batch := await self._store.noted(ref, max(0, upto - size), upto)):
+                for noted in reversed(batch):
+                    kept = notes.read(noted.note)
+                    for item in reversed((*kept.input, *kept.output)):
+                        yield item
+                upto = batch[0].entry.first
+        else:
+            first = start.first if start else 0
+            while batch := await self._store.noted(ref, first, first + size):
+                for noted in batch:
+                    kept = notes.read(noted.note)
+                    for item in (*kept.input, *kept.output):
+                        yield item
+                first = batch[-1].entry.upto
+
+    async def _found(self, ref: Ref, id: str, item: str) -> tuple[Noted, notes.Note, int]:
+        """(the entry that holds the item, its note, the item's place in input and output)."""
+        if await self._store.labelled(ref) is None:
+            raise _not_found(id)
+        parts = entry_of_item(item)
+        noted = await self._store.find(ref.tenant, parts[1], parts[0]) if parts else None
+        if noted is not None and noted.ref == ref and noted.note and noted.entry.facts.state != "failed":
+            kept = notes.read(noted.note)
+            for at, each in enumerate((*kept.input, *kept.output)):
+                if notes.item_id(each) == item:
+                    return noted, kept, at
+        raise NotFound(f"Item with id '{item[:100]}' not found.")
+
+    @asynccontextmanager
+    async def _alone(self, request: Request, ref: Ref) -> AsyncIterator[None]:
+        """While no response is made on the conversation, as its policy says."""
+        visit = self._house.turnstile.begin()
+        try:
+            await self._house.turnstile.enter(visit, ref, self._policy(request))
+            yield
+        finally:
+            self._house.turnstile.end(visit)
+
+    def _policy(self, request: Request) -> Policy:
+        named = request.headers.get(POLICY_HEADER)
+        policies = self._house.policies
+        return policies.named(named) if named is not None else policies.matching("")
+
+    def _named(self, request: Request, id: str) -> Ref:
+        ref = conversation_ref(request.tenant().name, id)
+        if ref is None:
+            raise _not_found(id)
+        return ref
+
+
+def _check_calls(messages: Sequence[Message], chain: Chain | None) -> None:
+    facts = chain.head.facts if chain else None
+    followed = turn.follow(
+        (shape(message, 0) for message in messages), facts.open if facts else (), facts.missed if facts else ()
+    )
+    if followed.unknown:
+        raise UnknownToolCall(
+            f"No tool call found for function call output with call_id {followed.unknown[0][:100]}.", param="items"
+        )
+
+
+def _body(raw: bytes) -> _New:
+    try:
+        return msgspec.json.decode(raw, type=_New)
+    except msgspec.DecodeError:
+        raise InvalidBody("The body is not a JSON object; send one.") from None
+
+
+def _metadata(said: _New) -> dict[str, str]:
+    return read_metadata(bytes(said.metadata)) if said.metadata is not None else {}
+
+
+def _conversation(id: str, created_at: int, metadata: Mapping[str, str]) -> bytes:
+    return orjson.dumps({"id": id, "object": "conversation", "created_at": created_at, "metadata": metadata})
+
+
+def _not_found(id: str) -> NotFound:
+    return NotFound(f"Conversation with id '{id[:100]}' not found.")

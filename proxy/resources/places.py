@@ -1,0 +1,147 @@
+"""Where a response goes: which ref, after which entry, and what it will be called."""
+
+import asyncio
+
+import msgspec
+
+from proxy.conversation.entry import new_id
+from proxy.errors import InvalidBody, NotFound, PreviousResponseNotFound, QueueTimeout, SessionBusy
+from proxy.exchange.contract import Request
+from proxy.exchange.house import House
+from proxy.exchange.identify import session_of
+from proxy.resources import notes
+from proxy.resources.ids import conversation_ref, entry_of, response_id
+from proxy.resources.repeats import Repeats
+from proxy.resources.runs import Runs
+from proxy.stores.contract import Noted, Ref
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a response goes."""
+
+    ref: Ref
+    parent: str | None
+    """As in `Own`."""
+    session: str
+    entry: str
+    """The id of the entry to come."""
+
+    @property
+    def id(self) -> str:
+        return response_id(self.entry, self.ref)
+
+    @property
+    def digits(self) -> str:
+        return self.id.removeprefix("resp_")
+
+
+class Named(msgspec.Struct):
+    """What a body says of the place, read before the rest of it."""
+
+    previous_response_id: object = None
+    conversation: object = None
+    conversation_id: object = None
+
+
+class Places:
+    """What requests name, looked up."""
+
+    def __init__(self, house: House, runs: Runs, repeats: Repeats) -> None:
+        self._house = house
+        self._runs = runs
+        self._repeats = repeats
+
+    async def of(self, request: Request) -> Place:
+        """Raises PreviousResponseNotFound, NotFound for a conversation, InvalidBody."""
+        tenant = request.tenant().name
+        session = session_of(request.headers, request.path_session, self._house.policies) or ""
+        named = _named(request.body)
+        conversation = _conversation(named)
+        if conversation:
+            ref = conversation_ref(tenant, conversation)
+            if ref is None or await self._house.store.labelled(ref) is None:
+                raise NotFound(f"Conversation with id '{conversation[:100]}' not found.", param="conversation")
+            if session:
+                raise InvalidBody("The request names a session and a conversation; name one.", param="conversation")
+            return Place(ref, None, "", new_id())
+        previous = named.previous_response_id
+        if isinstance(previous, str) and previous:
+            found = await self._previous(request, previous)
+            if session and found.ref != Ref(tenant, "session", session):
+                raise _previous_not_found(previous)
+            return Place(found.ref, found.entry.id, session, new_id())
+        if session:
+            return Place(Ref(tenant, "session", session), None, session, new_id())
+        entry = await self._repeats.entry(request)
+        return Place(Ref(tenant, "chain", entry), "", "", entry)
+
+    async def _previous(self, request: Request, id: str) -> Noted:
+        """The entry of the response that a request goes on from; one that is still being made is waited for, or not,
+        as the policy says."""
+        tenant = request.tenant().name
+        entry, tag = entry_of(id) or ("", "")
+        run = await self._runs.find(tenant, tag, entry) if entry else None
+        if run is not None and not run.ended:
+            policy = self._house.policies.matching(_model(request.body))
+            if policy.session.concurrency == "reject":
+                raise SessionBusy("The previous response is still being made; wait for its end.")
+            try:
+                async with asyncio.timeout(policy.queue_timeout_s):
+                    await self._runs.over(run)
+            except TimeoutError:
+                raise QueueTimeout(
+                    "The previous response is still being made; send the request again later.", retry_after_s=1
+                ) from None
+        noted = await self.found(tenant, id)
+        if noted is None or noted.entry.facts.state == "failed":
+            run = await self._runs.find(tenant, tag, entry) if entry else None
+            if run is None or run.cancelled:
+                raise _previous_not_found(id)
+            raise InvalidBody(
+                f"Previous response with id '{id[:100]}' did not complete; go on from one that did.",
+                param="previous_response_id",
+            )
+        return noted
+
+    async def found(self, tenant: str, id: str) -> Noted | None:
+        """The entry of a response that may be asked for. Raises StoreUnavailable."""
+        parts = entry_of(id)
+        noted = await self._house.store.find(tenant, parts[1], parts[0]) if parts else None
+        return noted if noted and noted.note and notes.read(noted.note).response is not None else None
+
+
+class _Model(msgspec.Struct):
+    model: object = None
+
+
+def _named(body: bytes) -> Named:
+    """What is malformed is left to the translation, which names it."""
+    try:
+        return msgspec.json.decode(body, type=Named)
+    except msgspec.DecodeError:
+        return Named()
+
+
+def _model(body: bytes) -> str:
+    model = msgspec.json.decode(body, type=_Model).model
+    return model if isinstance(model, str) else ""
+
+
+def _conversation(named: Named) -> str:
+    value = named.conversation
+    if isinstance(value, dict):
+        value = value.get("id")
+    if value is None:
+        value = named.conversation_id
+    return value if isinstance(value, str) else ""
+
+
+def not_found(id: str) -> NotFound:
+    return NotFound(f"Response with id '{id[:100]}' not found.")
+
+
+def _previous_not_found(id: str) -> PreviousResponseNotFound:
+    return PreviousResponseNotFound(
+        f"Previous response with id '{id[:100]}' not found (previous_response_not_found).",
+        param="previous_response_id",
+    )

@@ -1,0 +1,55 @@
+"""A request for a new chain that is made again: it gets the entry of the first one, so that there is no second.
+
+Requests that go on from something are recognised there, like all others (see exchange/retry.py). A new chain has no
+place where to look: an idempotency key says which entry it is; else, for as long as this process lives, the body of a
+request whose reply was not delivered.
+"""
+
+import time
+from hashlib import blake2b
+
+from proxy.conversation.entry import new_id
+from proxy.exchange.contract import Client, Request
+from proxy.exchange.retry import attempt
+from proxy.stores.contract import Ref, Store
+
+KEPT = 1024
+KEPT_S = 600.0
+
+
+class Repeats:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._entries: dict[tuple[str, str], tuple[str, float]] = {}
+
+    async def entry(self, request: Request) -> str:
+        """The id of the entry that the request makes, or has made. Raises StoreUnavailable."""
+        tried = attempt(request.headers, request.body)
+        if tried is None:
+            return new_id()
+        tenant = request.tenant()
+        if not tried.sticky:
+            return self._remembered(tenant.name, tried.key, again=tried.again)
+        entry = blake2b(tried.key.encode(), key=tenant.digest_key, digest_size=16).hexdigest()
+        ref = Ref(tenant.name, "chain", entry)
+        if await self._store.load(ref, key="", reach=0) and not await self._store.find_replay(ref, tried.key):
+            # the key was used so long ago that it means nothing any more
+            return new_id()
+        return entry
+
+    def ended(self, request: Request, entry: str, client: Client) -> None:
+        """The exchange is over; if the client has all of the reply, the same body again is a new request."""
+        tried = attempt(request.headers, request.body)
+        if tried is not None and not tried.sticky and not client.gone:
+            key = request.tenant().name, tried.key
+            if self._entries.get(key, ("", 0.0))[0] == entry:
+                del self._entries[key]
+
+    def _remembered(self, tenant: str, key: str, *, again: bool) -> str:
+        now = time.monotonic()
+        found = self._entries.pop((tenant, key), None)
+        entry = found[0] if again and found is not None and now - found[1] < KEPT_S else new_id()
+        if len(self._entries) >= KEPT:
+            del self._entries[next(iter(self._entries))]
+        self._entries[tenant, key] = entry, now
+        return entry

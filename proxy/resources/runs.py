@@ -1,0 +1,340 @@
+"""Responses that are still being made: their event logs, followers, heartbeats and ends; in this process and in others.
+
+What this process makes is `Live`, in memory, and written to the store every `TICK_S`; a response that another process
+makes is read from the store. An event's number is its place in the log.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+
+from proxy.conversation.entry import new_id
+from proxy.errors import Overloaded, PreviousResponseNotFound, StoreUnavailable
+from proxy.exchange.turnstile import Reason, Visit
+from proxy.resources import notes
+from proxy.stores.contract import End, Ref, Run, Store, tag
+
+TICK_S = 0.5
+"""How often logs are written, and signs of a cancellation read."""
+BEAT_S = 2.0
+"""How often the owner of a run that has nothing to write says that it is alive."""
+SILENT_MS = 20_000
+"""An owner who was silent for so long is dead: its run has failed."""
+SWEEP_EVERY_S = 5.0
+SWEPT_AT_ONCE = 20
+READ_AT_ONCE = 256
+"""Events in one read of a log."""
+AT_ONCE = 32
+"""Writes to the store at the same time."""
+BACKGROUND_AT_MOST = 1000
+"""Responses that nobody waits for."""
+
+
+class Live:
+    """A response that this process makes."""
+
+    __slots__ = (
+        "_waiting",
+        "begun",
+        "cancelled",
+        "ended",
+        "entry",
+        "events",
+        "first",
+        "keep",
+        "lost",
+        "recorded",
+        "ref",
+        "state",
+        "ttl_s",
+        "visit",
+        "written",
+    )
+
+    def __init__(self, ref: Ref, entry: str, ttl_s: int | None, state: bytes) -> None:
+        self.ref, self.entry, self.ttl_s = ref, entry, ttl_s
+        self.state = state
+        """A note: what readers are told."""
+        self.events: list[bytes] = []
+        self.first = 0
+        """The number of the first of `events`: those before are in the store alone."""
+        self.begun = False
+        """The store knows of it."""
+        self.ended = False
+        self.keep = False
+        """It did not become an entry: what is known of it stays as a run."""
+        self.lost = False
+        """Somebody took it for dead, or erased it: it must not be recorded any more."""
+        self.recorded = False
+        """Its entry was appended."""
+        self.cancelled = False
+        self.visit: Visit | None = None
+        self.written = time.monotonic()
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    @property
+    def upto(self) -> int:
+        return self.first + len(self.events)
+
+    def log(self, data: bytes) -> None:
+        """Adds whole events."""
+        if data:
+            self.events += [event + b"\n\n" for event in data.split(b"\n\n") if event]
+            self._changed()
+
+    def end(self, state: bytes, *, keep: bool) -> None:
+        if not self.ended:
+            self.state, self.keep, self.ended = state, keep, True
+            self._changed()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        if self.visit is not None:
+            self.visit.interrupt(Reason.CANCELLED)
+
+    async def changed(self) -> None:
+        """Until there are more events, or it has ended."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
+
+    async def over(self) -> None:
+        while not self.ended:
+            await self.changed()
+
+    def _changed(self) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class Runs:
+    """The runs of this process, and a look at those of others."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        log_s: float,
+        failed: Callable[[bytes], bytes],
+        say: Callable[[str], None],
+        broke: Callable[[Exception], None],
+    ) -> None:
+        """`log_s`: how long the log of an ended run is kept. `failed`: the state of a run whose owner died -> its state
+        as a failed one. `say` is told in a line that the store cannot be written, `broke` of bugs."""
+        self._store = store
+        self._log_s = log_s
+        self._failed = failed
+        self._say = say
+        self._broke = broke
+        self._owner = new_id()
+        self._lives: dict[tuple[str, str], Live] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ticking: asyncio.Task[None] | None = None
+        self._swept = 0.0
+        self._silent = False
+
+    def open(self) -> None:
+        self._ticking = asyncio.create_task(self._tick())
+
+    async def close(self) -> None:
+        """Writes what has ended; called when nothing runs any more."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.wait((self._ticking,))
+        try:
+            await self._write_all()
+        except StoreUnavailable as error:
+            self._say(f"the logs of responses could not be written: {error.message}")
+
+    @property
+    def tasks(self) -> tuple[asyncio.Task[None], ...]:
+        """Responses in the making that nobody waits for."""
+        return tuple(self._tasks)
+
+    def spawn(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Runs `work` in a task of its own. Raises Overloaded."""
+        if len(self._tasks) >= BACKGROUND_AT_MOST:
+            raise Overloaded("Too many responses are being made in the background; send it again later.")
+        task = asyncio.create_task(work())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def begin(self, ref: Ref, entry: str, ttl_s: int | None, state: bytes) -> Live:
+        """From now on it is found. The store is told of it later."""
+        live = self._lives[ref.tenant, entry] = Live(ref, entry, ttl_s, state)
+        return live
+
+    async def announce(self, live: Live) -> None:
+        """The store knows of it when this returns, so that it is not forgotten whatever happens to this process.
+        Raises StoreUnavailable; PreviousResponseNotFound if what it goes on from was erased meanwhile."""
+        try:
+            begun = await self._begun(live)
+        except StoreUnavailable:
+            self.forget(live)
+            raise
+        if not begun:
+            self.forget(live)
+            raise PreviousResponseNotFound("The conversation was deleted meanwhile.", param="conversation")
+        live.begun = True
+
+    def forget(self, live: Live) -> None:
+        self._lives.pop((live.ref.tenant, live.entry), None)
+
+    def live(self, tenant: str, entry: str) -> Live | None:
+        return self._lives.get((tenant, entry))
+
+    async def find(self, tenant: str, tag: str, entry: str) -> Live | Run | None:
+        """Raises StoreUnavailable."""
+        return self.live(tenant, entry) or await self._store.find_run(tenant, tag, entry)
+
+    async def over(self, run: Live | Run) -> None:
+        """Waits until it has ended; for ever if need be."""
+        while True:
+            if isinstance(run, Live):
+                await run.over()
+                return
+            if run.ended:
+                return
+            await asyncio.sleep(TICK_S)
+            found = await self.find(run.ref.tenant, tag(run.ref), run.entry)
+            if found is None:
+                return
+            run = found
+
+    async def cancel(self, run: Live | Run, wait_s: float) -> Live | Run:
+        """Ends it, wherever it is made; returns it as it is then. Raises StoreUnavailable."""
+        if isinstance(run, Live):
+            run.cancel()
+        else:
+            run = await self._store.cancel_run(run.ref, run.entry) or run
+        try:
+            async with asyncio.timeout(wait_s):
+                await self.over(run)
+        except TimeoutError:
+            pass  # its owner has not noticed yet: the answer tells how far it is
+        return await self.find(run.ref.tenant, tag(run.ref), run.entry) or run
+
+    async def follow(self, run: Live | Run, after: int) -> AsyncIterator[bytes]:
+        """The events with numbers above `after`, as they come, until the run has ended. Raises StoreUnavailable."""
+        ended = False
+        while True:
+            if isinstance(run, Live) and after + 1 >= run.first:
+                events = tuple(run.events[after + 1 - run.first :])
+                if not events:
+                    if run.ended:
+                        return
+                    await run.changed()
+                    continue
+            else:
+                most = min(READ_AT_ONCE, run.first - after - 1) if isinstance(run, Live) else READ_AT_ONCE
+                events = tuple(await self._store.run_events(run.ref, run.entry, after, most))
+                if not events:
+                    if ended or isinstance(run, Live):
+                        return
+                    found = await self.find(run.ref.tenant, tag(run.ref), run.entry)
+                    # what was written between the two reads is read once more
+                    ended = found is None or (isinstance(found, Run) and found.ended)
+                    run = found or run
+                    if not ended:
+                        await asyncio.sleep(TICK_S)
+                    continue
+            for event in events:
+                yield event
+            after += len(events)
+
+    async def kept(self, run: Live | Run) -> bool:
+        """Its events can still be read. Raises StoreUnavailable."""
+        if isinstance(run, Live):
+            return run.upto > 0
+        return bool(await self._store.run_events(run.ref, run.entry, -1, 1)) or (not run.ended and run.events > 0)
+
+    def erased(self, ref: Ref) -> None:
+        """Nothing that is made there now may be recorded."""
+        for live in self._lives.values():
+            if live.ref == ref:
+                live.lost = True
+                live.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                await self._write_all()
+                if time.monotonic() - self._swept >= SWEEP_EVERY_S:
+                    self._swept = time.monotonic()
+                    await self._sweep()
+                self._silent = False
+            except StoreUnavailable as error:
+                if not self._silent:
+                    self._say(f"the logs of responses cannot be written, which is tried again: {error.message}")
+                self._silent = True
+            except Exception as error:  # noqa: BLE001 - a bug with one run must not leave the others without heartbeats
+                self._broke(error)
+
+    async def _write_all(self) -> None:
+        due = [live for live in self._lives.values() if self._due(live)]
+        for at in range(0, len(due), AT_ONCE):
+            done = await asyncio.gather(*map(self._write, due[at : at + AT_ONCE]), return_exceptions=True)
+            for each in done:
+                if each is not None:
+                    raise each
+
+    def _due(self, live: Live) -> bool:
+        return live.ended or bool(live.events) or time.monotonic() - live.written >= BEAT_S
+
+    async def _write(self, live: Live) -> None:
+        events, state, ended = tuple(live.events), live.state, live.ended
+        if not live.begun and not live.lost:
+            if ended and not events and not live.keep:
+                self.forget(live)
+                return
+            live.begun = await self._begun(live) or (live.recorded and await self._begun(live))
+            # what was erased meanwhile must not come back
+            live.lost = not live.begun
+        run: Run | None = None
+        if not live.lost:
+            end = End(self._log_s if live.upto else 0.0, keep=live.keep) if ended else None
+            run = await self._store.log_run(
+                live.ref, live.entry, owner=self._owner, events=events, state=state, end=end
+            )
+        live.written = time.monotonic()
+        if run is None:
+            live.lost = True
+            live.cancel()
+        else:
+            live.first += len(events)
+            del live.events[: len(events)]
+            if run.cancelled and not live.cancelled:
+                live.cancel()
+        if ended:
+            self.forget(live)
+
+    async def _begun(self, live: Live) -> bool:
+        return await self._store.begin_run(
+            live.ref, live.entry, owner=self._owner, state=live.state, ttl_s=live.ttl_s, recorded=live.recorded
+        )
+
+    async def _sweep(self) -> None:
+        """Runs whose owners died have failed."""
+        for run in await self._store.stale_runs(SILENT_MS, SWEPT_AT_ONCE):
+            if run.owner == self._owner and (run.ref.tenant, run.entry) in self._lives:
+                continue
+            state = self._failed(run.state)
+            event = _last_event(notes.response(notes.read(state)) or b"null", run.events)
+            await self._store.log_run(
+                run.ref,
+                run.entry,
+                owner=run.owner,
+                events=(event,) if run.events else (),
+                state=state,
+                end=End(self._log_s, keep=True),
+            )
+
+
+def _last_event(response: bytes, number: int) -> bytes:
+    data = b'{"type":"response.failed","response":%b,"sequence_number":%d}' % (response, number)
+    return b"event: response.failed\ndata: %b\n\n" % data
