@@ -25,6 +25,7 @@ from proxy.policy import Policy
 from proxy.resources import notes
 from proxy.resources.ids import conversation_ref, entry_of_item, new_conversation, response_id
 from proxy.resources.metadata import metadata as read_metadata
+from proxy.resources.notes import NONE
 from proxy.resources.paging import Page, listing, page, unknown_after
 from proxy.resources.responses import Responses
 from proxy.stores.contract import Append, Appended, Noted, Redaction, Ref
@@ -43,8 +44,8 @@ class _Label(msgspec.Struct):
 
 
 class _New(msgspec.Struct):
-    items: msgspec.Raw | None = None
-    metadata: msgspec.Raw | None = None
+    items: msgspec.Raw = NONE
+    metadata: msgspec.Raw = NONE
 
 
 _label = msgspec.json.Decoder(_Label).decode
@@ -178,11 +179,11 @@ class Conversations:
             at = batch[-1].entry.upto
 
     async def _read(
-        self, request: Request, ref: Ref, raw: msgspec.Raw | None, *, least: int
+        self, request: Request, ref: Ref, raw: msgspec.Raw, *, least: int
     ) -> tuple[str, tuple[bytes, ...]]:
         """(the id of the entry that they will be, the items)."""
         try:
-            listed = orjson.loads(bytes(raw)) if raw is not None else None
+            listed = orjson.loads(bytes(raw))
         except orjson.JSONDecodeError:
             raise InvalidBody("`items` nests too deeply; send flatter items.", param="items") from None
         listed = listed or []
@@ -319,7 +320,7 @@ def _body(raw: bytes) -> _New:
 
 
 def _metadata(said: _New) -> dict[str, str]:
-    return read_metadata(bytes(said.metadata)) if said.metadata is not None else {}
+    return read_metadata(bytes(said.metadata))
 
 
 def _conversation(id: str, created_at: int, metadata: Mapping[str, str]) -> bytes:

@@ -9,6 +9,8 @@ from proxy.dialects.contract import Translation
 
 Object = dict[str, object]
 
+NONE = msgspec.Raw(b"null")
+
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     """Kept as the entry's note, and as the state of a run."""
@@ -16,8 +18,13 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     input: tuple[msgspec.Raw, ...] = ()
     """Items, each with an id."""
     output: tuple[msgspec.Raw, ...] = ()
-    response: msgspec.Raw | None = None
-    """The response without its output; None: nobody may ask for it (any more)."""
+    response: msgspec.Raw = NONE
+    """The response without its output; `NONE`: nobody may ask for it (any more)."""
+
+    @property
+    def answers(self) -> bool:
+        """There is a response that may be asked for."""
+        return self.response != NONE
 
 
 class _Part(msgspec.Struct):
@@ -53,7 +60,7 @@ def read(raw: bytes) -> Note:
 
 def response(kept: Note) -> bytes | None:
     """The response as it was given, JSON; None if nobody may ask for it."""
-    if kept.response is None:
+    if not kept.answers:
         return None
     members = _members(bytes(kept.response))
     members["output"] = msgspec.Raw(encode(kept.output))

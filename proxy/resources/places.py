@@ -107,7 +107,7 @@ class Places:
         """The entry of a response that may be asked for. Raises StoreUnavailable."""
         parts = entry_of(id)
         noted = await self._house.store.find(tenant, parts[1], parts[0]) if parts else None
-        return noted if noted and noted.note and notes.read(noted.note).response is not None else None
+        return noted if noted and noted.note and notes.read(noted.note).answers else None
 
 
 class _Model(msgspec.Struct):

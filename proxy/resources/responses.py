@@ -141,11 +141,8 @@ class Responses:
         """Its id is unknown from now on; responses that go on from it keep their context."""
         entry, tag = entry_of(id) or ("", "")
         run = await self.runs.find(tenant, tag, entry) if entry else None
-        if isinstance(run, Live) and not run.ended:
-            run.lost = True
-            run = await self.runs.cancel(run, CANCEL_S)
         if run is not None:
-            await self._house.store.drop_run(run.ref, entry)
+            await self.runs.drop(run)
         noted = await self.places.found(tenant, id)
         if noted is None and run is None:
             raise not_found(id)
@@ -173,7 +170,7 @@ class Responses:
     async def input_items(self, tenant: str, id: str, query: Mapping[str, str]) -> bytes:
         """The response's own input, a page of it. Raises NotFound, InvalidBody."""
         kept = await self._kept(tenant, id)
-        if kept.response is None:
+        if not kept.answers:
             raise not_found(id)
         return paged(kept.input, [*map(notes.item_id, kept.input)], page(query))
 

@@ -48,6 +48,7 @@ class Live:
         "state",
         "ttl_s",
         "visit",
+        "writing",
         "written",
     )
 
@@ -70,6 +71,7 @@ class Live:
         self.cancelled = False
         self.visit: Visit | None = None
         self.written = time.monotonic()
+        self.writing = asyncio.Lock()
         self._waiting: set[asyncio.Future[None]] = set()
 
     @property
@@ -286,7 +288,23 @@ class Runs:
     def _due(self, live: Live) -> bool:
         return live.ended or bool(live.events) or time.monotonic() - live.written >= BEAT_S
 
+    async def drop(self, run: Live | Run) -> None:
+        """Nothing of it is found any more, and if it is still being made, it ends unrecorded. Raises
+        StoreUnavailable."""
+        if not isinstance(run, Live):
+            await self._store.drop_run(run.ref, run.entry)
+            return
+        run.lost = True
+        run.cancel()
+        self.forget(run)
+        async with run.writing:
+            await self._store.drop_run(run.ref, run.entry)
+
     async def _write(self, live: Live) -> None:
+        async with live.writing:
+            await self._written(live)
+
+    async def _written(self, live: Live) -> None:
         events, state, ended = tuple(live.events), live.state, live.ended
         if not live.begun and not live.lost:
             if ended and not events and not live.keep:

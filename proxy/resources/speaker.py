@@ -239,9 +239,9 @@ class Speaker:
         return notes.note(made, self._asked.items)
 
 
-class _Error(msgspec.Struct):
+class _Error(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class _Refusal(msgspec.Struct):
+class _Refusal(msgspec.Struct, frozen=True):
     error: _Error = _Error()

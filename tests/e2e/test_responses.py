@@ -16,7 +16,7 @@ TOOL = {"type": "function", "name": "look", "parameters": {"type": "object", "pr
 
 @pytest.fixture
 async def served(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Remora]:
-    async with remora(upstream.url, tmp_path, responses="translate") as proxy:
+    async with remora(upstream.url, tmp_path) as proxy:
         yield proxy
 
 
@@ -169,7 +169,7 @@ async def test_an_upstreams_refusal_is_relayed_and_nothing_is_kept(
 
 async def test_what_cannot_be_honoured_is_refused_by_name(served: Remora) -> None:
     for more, param in (
-        ({"background": True}, "background"),
+        ({"context_management": [{"type": "compaction"}]}, "context_management"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"previous_response_id": 7}, "previous_response_id"),
         ({"input": 7}, "input"),
@@ -181,7 +181,7 @@ async def test_what_cannot_be_honoured_is_refused_by_name(served: Remora) -> Non
 
 async def test_without_the_setting_all_of_it_passes_through(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     upstream.queue.append(plain(200, {"id": "resp_of_the_upstream"}))
-    async with remora(upstream.url, tmp_path) as proxy:
+    async with remora(upstream.url, tmp_path, responses="off") as proxy:
         body = json.dumps({"model": "gpt-4o", "input": "one"}).encode()
         assert (await proxy.post("/v1/responses", body)).json() == {"id": "resp_of_the_upstream"}
         assert upstream.requests[-1].body == body

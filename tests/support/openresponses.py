@@ -54,7 +54,7 @@ def _events() -> dict[str, str]:
     return found
 
 
-def valid(name: str, value: object) -> None:
+def valid(name: str, value: Json) -> None:
     """Fails with every place where the value breaks the named schema."""
     broken = [
         f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in _named(name).iter_errors(value)

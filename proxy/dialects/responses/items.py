@@ -75,7 +75,10 @@ def read_input(
     Raises InvalidBody; NotFound for a reference to what is not in `known`."""
     if isinstance(value, str) and not ours:
         value = [{"type": "message", "role": "user", "content": value}]
-    items = [_resolved(present(each), known) for each in objects(value, member)]
+    items = [
+        _resolved(present(each), known, f"{member}[{at}]") if _refers(each) else present(each)
+        for at, each in enumerate(objects(value, member))
+    ]
     draft = Draft()
     listed: list[bytes] = []
     seen: set[str] = set()
@@ -119,13 +122,13 @@ def _refers(item: Mapping[str, object]) -> bool:
     return kind == "item_reference" or (kind is None and "id" in item and not item.keys() - {"id", "type"})
 
 
-def _resolved(item: dict[str, object], known: Mapping[str, bytes]) -> dict[str, object]:
-    if not _refers(item):
-        return item
-    id = some_text(item.get("id"), "input.id")
+def _resolved(item: dict[str, object], known: Mapping[str, bytes], member: str) -> dict[str, object]:
+    """The item that a reference names."""
+    only(item, member, frozenset({"type", "id"}))
+    id = some_text(item.get("id"), f"{member}.id")
     if id not in known:
-        raise NotFound(f"Item with id '{id[:100]}' not found.", param="input")
-    return present(object_(orjson.loads(known[id]), "input"))
+        raise NotFound(f"Item with id '{id[:100]}' not found.", param=member.partition("[")[0])
+    return present(object_(orjson.loads(known[id]), member))
 
 
 def _answered(items: Sequence[Mapping[str, object]]) -> frozenset[str]:

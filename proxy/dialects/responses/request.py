@@ -125,6 +125,8 @@ def read(body: bytes, id: str, known: Mapping[str, bytes] = NOTHING) -> Asked:
     if not (state.previous or state.conversation) and said.get("input") in (None, []):
         refuse("input", "is missing; send a string or a list of items")
     messages, items = read_input(said.get("input", []), id, known)
+    if not (messages or state.previous or state.conversation):
+        refuse("input", "holds nothing that can be sent; send a message as well")
     chat["messages"] = written(messages, "input")
     instructions = optional_text(said.get("instructions"), "instructions")
 

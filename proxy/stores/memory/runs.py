@@ -25,13 +25,15 @@ class Running(Lines):
     def _told(self, made: Made) -> Run:
         return replace(made.run, events=made.given)
 
-    async def begin_run(self, ref: Ref, entry: str, *, owner: str, state: bytes, ttl_s: int | None) -> bool:
+    async def begin_run(
+        self, ref: Ref, entry: str, *, owner: str, state: bytes, ttl_s: int | None, recorded: bool = False
+    ) -> bool:
         line = self._line(ref)
         if line is None:
-            if ref.kind == "conversation":
+            if recorded or ref.kind == "conversation":
                 return False
             line = self._begin(ref, ttl_s)
-        if self._made(ref, entry) or entry in line.entries:
+        if self._made(ref, entry) or recorded != (entry in line.entries):
             return False
         line.runs[entry] = Made(
             Run(

@@ -1,6 +1,5 @@
 """The methods of labels, and of runs and their logs."""
 
-import asyncio
 from collections.abc import Sequence
 
 from proxy.stores.contract import End, Label, Ref, Run, tag
@@ -43,7 +42,7 @@ class Running(Calls):
     ) -> Run | None:
         over = (int(end.log_s * 1000), end.keep) if end else (None, None)
         values = (self._ms(), ref.tenant, ref.kind, ref.name, key_of(entry), owner, list(events), state, *over)
-        return _run(ref, entry, await asyncio.shield(self._calls().logs.ask(values)))
+        return _run(ref, entry, await self._calls().logs.ask(values))
 
     async def find_run(self, tenant: str, tag: str, entry: str) -> Run | None:
         found = await self._rows(asks.FIND_RUN, self._ms(), tenant, tag, key_of(entry))

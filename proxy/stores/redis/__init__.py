@@ -11,6 +11,13 @@ What "durable" means here is the server's setting, not this program's:
   that follows a lost one ends in a conflict, so nothing is ever recorded on top of what is gone. There is no WAIT here:
   `min-replicas-to-write` on the server narrows the gap (without enough replicas it refuses, and that is told).
 
+What was erased or redacted is gone from memory at once, and from the disk with the next rewrite of the append-only file
+or the next snapshot (`auto-aof-rewrite-percentage`, `save`).
+
+In a cluster all of a ref lies in one slot and is changed by one script. The lists of sessions and of labels, of what is
+due and of runs that go on lie elsewhere: a name is written there before its ref, and each that is read there is looked
+up at its ref before it is told.
+
 Run it with `maxmemory-policy noeviction`: every other policy may throw sessions away, or the list that names them.
 """
 

@@ -17,7 +17,8 @@ def adding(append: Append, tag: bytes, now_ms: int, *, guarded: bool) -> tuple[l
     id = rows.key_of(entry.id)
     if id is None:
         raise ValueError(f"{entry.id!r} is no id: 32 hex digits")
-    made = generation(now_ms)
+    # a conversation is only made by its label
+    made = generation(now_ms) if ref.kind != "conversation" else b""
     member = rows.member(ref, made) if ref.kind == "session" else b""
     return [
         now_ms,

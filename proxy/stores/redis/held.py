@@ -1,5 +1,5 @@
-"""The newest entries of the sessions in use, decoded. Entries never change, so it is enough to ask the server whether
-the ref still stands where they end; a window costs its bytes once, not each turn."""
+"""The newest entries of the sessions in use, decoded. Entries change only with their ref's revision, so it is
+enough to ask the server whether the ref still stands where they end; a window costs its bytes once, not each turn."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -34,13 +34,15 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     named: str
     """The summary from which on those are held; "": all that end behind the beginning of what is held."""
     summaries: tuple[Summary, ...]
+    revision: int
     weight: int
     """Bytes, about."""
 
     @property
     def stamp(self) -> bytes:
         """Where the ref must stand for this to be true of it, as `reading.LOAD` compares it."""
-        return b"%b%b%d" % (self.generation, bytes.fromhex(self.entries[self.size - 1].id), self.kept)
+        head = bytes.fromhex(self.entries[self.size - 1].id)
+        return b"%b%b%d.%d" % (self.generation, head, self.kept, self.revision)
 
     def window(self, key: str, reach: int | None) -> list[Entry] | None:
         """What a load answers; None if not all of it is here."""
@@ -69,11 +71,17 @@ class Held(msgspec.Struct, frozen=True, gc=False):
             ref_head=head.id,
             whole=whole,
             summaries=shown(head, kept, self.summaries) if self.summaries else (),
+            revision=self.revision,
         )
 
 
 def hold(
-    generation: bytes, entries: list[Entry], preamble: Preamble | None, kept: int, summaries: tuple[Summary, ...]
+    generation: bytes,
+    entries: list[Entry],
+    preamble: Preamble | None,
+    kept: int,
+    summaries: tuple[Summary, ...],
+    revision: int = 0,
 ) -> Held:
     """What a load answered, with its head as the ref's."""
     anchor = entries[-1].facts.anchor
@@ -81,7 +89,7 @@ def hold(
     size = len(preamble.wire) if preamble else 0
     size += sum(len(each.wire) + len(each.packed) + OVERHEAD_BYTES for each in entries)
     size += sum(len(each.text) * 4 + OVERHEAD_BYTES for each in summaries)
-    return Held(generation, entries, len(entries), preamble, kept, named, summaries, size)
+    return Held(generation, entries, len(entries), preamble, kept, named, summaries, revision, size)
 
 
 class Cache:
@@ -105,7 +113,7 @@ class Cache:
     def used(self, ref: Ref, held: Held, kept: Sequence[Entry]) -> None:
         """A window of what is held was asked for; what is far before it is let go."""
         if len(kept) * 2 + SPARE < held.size:
-            self.put(ref, hold(held.generation, list(kept), held.preamble, held.kept, held.summaries))
+            self.put(ref, hold(held.generation, list(kept), held.preamble, held.kept, held.summaries, held.revision))
 
     def grown(self, append: Append, generation: bytes) -> None:
         """It was recorded as the ref's head. What does not fit together is forgotten."""
@@ -114,6 +122,8 @@ class Cache:
         if held is None:
             return
         fits = held.generation == generation and held.entries[held.size - 1].id == entry.parent
+        # once something was erased, another preamble than the one that was sent may be kept under its id
+        fits = fits and (not held.revision or append.preamble == held.preamble)
         if not fits or len(held.entries) != held.size:
             self.drop(ref)
             return

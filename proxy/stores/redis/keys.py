@@ -18,6 +18,15 @@ class Keys:
         """A sorted set of `tag` and generation of the refs that hold something that ends, scored by when the sweep is
         to look at them (never later than the first thing ends)."""
 
+        self.runs = self._space + b":runs"
+        """A sorted set of `tag` and entry of the runs that go on, scored by a time at or before their last sign of life;
+        some that have ended may still stand in it."""
+
+    def labels(self, tenant: str, kind: str) -> bytes:
+        """A sorted set of the tenant's labelled refs of this kind, scored by when they were made; in a cluster each may
+        lie on another node than its refs, so what stands in it is looked up there."""
+        return b"%b:labels:%b" % (self._space, self._hash(f"{kind}\0{tenant}"))
+
     def tag(self, ref: Ref) -> bytes:
         return self.tag_of(ref.tenant, tag(ref))
 
@@ -25,7 +34,10 @@ class Keys:
         """From what ids that clients hold say, so that those are found in one step. Two refs of one tenant would share
         keys if the contract's tags, of 64 bits, were the same: at ten million refs that happens three times in a
         million such tenants."""
-        return blake2b(f"{tag} {tenant}".encode(), key=self._key, digest_size=16).hexdigest().encode()
+        return self._hash(f"{tag} {tenant}")
+
+    def _hash(self, text: str) -> bytes:
+        return blake2b(text.encode(), key=self._key, digest_size=16).hexdigest().encode()
 
     def main(self, tag: bytes) -> bytes:
         return b"%b:{%b}" % (self._space, tag)

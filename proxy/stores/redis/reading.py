@@ -5,10 +5,10 @@ from proxy.stores.redis.script import CHAIN, ENTRY, Script
 LOAD = Script(
     """
 local id, key, reach = ARGV[2], ARGV[3], tonumber(ARGV[4])
-local f = call('HMGET', r, 'E', 'h', 'H', 'W', 'U', 'G')
+local f = call('HMGET', r, 'E', 'h', 'H', 'W', 'U', 'G', 'V')
 if not f[2] or over(f[1]) then return false end
-local whole, kept = f[4] and 1 or 0, tonumber(f[5] or 0)
-if ARGV[5] == f[6] .. f[2] .. kept then return {whole} end
+local whole, kept, revision = f[4] and 1 or 0, tonumber(f[5] or 0), f[7] or '0'
+if ARGV[5] == f[6] .. f[2] .. kept .. '.' .. revision then return {whole} end
 local b, i
 if id == '' then b, i = split(f[3]) else b, i = place(id) end
 if not b then return false end
@@ -48,34 +48,53 @@ if kept > 0 then
   blobs = gather(r, wanted)
 end
 local rules = preamble ~= '' and call('HGET', r, 'p:' .. preamble)
-return {whole, f[2], f[6], rules, rows(parts), kept, blobs}
+return {whole, f[2], f[6], rules, rows(parts), kept, blobs, tonumber(revision)}
 """,
     ENTRY,
     CHAIN,
 )
 """Answers nothing; or just whether the ref is whole, if it stands where the asker thinks (ARGV[5]: generation, head's
-id, number of summaries); or that, the ref's head, its generation, the preamble, the entries, how many summaries there
-are and those that may be shown."""
+id, number of summaries, revision); or that, the ref's head, its generation, the preamble, the entries, how many
+summaries there are, those that may be shown, and the revision."""
+
+_BETWEEN = """
+local function between(b, i, first, upto)
+  local parts = {}
+  while b do
+    local under, at, border = parent(b)
+    if border < upto then
+      local from = above(b, i, UPTO, first)
+      local to = math.min(i, above(b, i, UPTO, upto - 1))
+      if from <= to then parts[#parts + 1] = {b, from, to} end
+      if from > 0 then break end
+    end
+    b, i = under, at
+  end
+  return parts
+end
+"""
 
 RANGE = Script(
     """
 local b, i
 if alive() then b, i = place(ARGV[2]) end
-local first, upto, parts = tonumber(ARGV[3]), tonumber(ARGV[4]), {}
-while b do
-  local under, at, border = parent(b)
-  if border < upto then
-    local from = above(b, i, UPTO, first)
-    local to = math.min(i, above(b, i, UPTO, upto - 1))
-    if from <= to then parts[#parts + 1] = {b, from, to} end
-    if from > 0 then break end
-  end
-  b, i = under, at
-end
-return rows(parts)
+return rows(between(b, i, tonumber(ARGV[3]), tonumber(ARGV[4])))
 """,
     ENTRY,
     CHAIN,
+    _BETWEEN,
+)
+
+NOTED = Script(
+    """
+local b, i
+if alive() then b, i = split(call('HGET', r, 'H')) end
+local parts = between(b, i, tonumber(ARGV[2]), tonumber(ARGV[3]))
+return {rows(parts), rows(parts, 'z:')}
+""",
+    ENTRY,
+    CHAIN,
+    _BETWEEN,
 )
 
 TURN = Script(
@@ -99,26 +118,29 @@ RECORDS = Script(
     """
 local f = call('HMGET', r, 'G', 'E', 'N')
 if not f[1] or over(f[2]) or (ARGV[2] ~= '' and ARGV[2] ~= f[1]) then return false end
-local from, upto = tonumber(ARGV[3]), math.min(tonumber(ARGV[4]), tonumber(f[3]))
+local from, upto = tonumber(ARGV[3]), math.min(tonumber(ARGV[4]), tonumber(f[3] or 0))
 local names = {}
 for n = from, upto do names[#names + 1] = 's:' .. n end
 local records, rules, seen = {}, {}, {}
 for _, address in ipairs(gather(r, names)) do
-  local got = call('HMGET', r, 'e:' .. address, 'a:' .. address, 'm:' .. address)
-  records[#records + 1] = got[1]
-  records[#records + 1] = got[2] or ''
-  local preamble = struct.unpack('>Bc0', got[3], 21)
-  if preamble ~= '' and not seen[preamble] then
-    seen[preamble] = true
-    rules[#rules + 1] = preamble
-    rules[#rules + 1] = call('HGET', r, 'p:' .. preamble)
+  -- some may have been pruned
+  local got = address and call('HMGET', r, 'e:' .. address, 'a:' .. address, 'm:' .. address)
+  if got then
+    records[#records + 1] = got[1]
+    records[#records + 1] = got[2] or ''
+    local preamble = struct.unpack('>Bc0', got[3], 21)
+    if preamble ~= '' and not seen[preamble] then
+      seen[preamble] = true
+      rules[#rules + 1] = preamble
+      rules[#rules + 1] = call('HGET', r, 'p:' .. preamble)
+    end
   end
 end
-return {f[1], tonumber(f[3]), records, rules}
+return {f[1], tonumber(f[3] or 0), records, rules}
 """,
     CHAIN,
 )
-"""Answers the generation, how many entries there are, entries with their plans, and the preambles that these name."""
+"""Answers the generation, how many entries there were, entries with their plans, and the preambles that these name."""
 
 SUMMARIES = Script(
     """

@@ -16,6 +16,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[_Row]).decode
 _decode_summaries = msgspec.msgpack.Decoder(list[_Summary]).decode
 _decode_ident = msgspec.msgpack.Decoder(tuple[str, str]).decode
+_decode_ref = msgspec.msgpack.Decoder(tuple[str, str, str]).decode
 _decode_replay = msgspec.msgpack.Decoder(Replay).decode
 _FACTS = struct.Struct(">IIId")
 _STICKY = struct.Struct(">Id")
@@ -129,6 +130,14 @@ def unpack_ident(blob: bytes, tenant: str) -> Ref:
     return Ref(tenant, *_decode_ident(blob))
 
 
+def pack_ref(ref: Ref) -> bytes:
+    return _encode((ref.tenant, ref.kind, ref.name))
+
+
+def unpack_ref(blob: bytes) -> Ref:
+    return Ref(*_decode_ref(blob))
+
+
 def _escaped(text: str) -> bytes:
     # so that no \0 is left in it, and the order stays
     return text.encode("utf-8", "surrogatepass").replace(b"\x01", b"\x01\x02").replace(b"\0", b"\x01\x01")
@@ -154,3 +163,14 @@ def span(tenant: str | None, name: str | None) -> tuple[bytes, bytes]:
         return b"-", b"+"
     start = _escaped(tenant) if name is None else b"\0".join((_escaped(tenant), _escaped(name)))
     return b"[" + start + b"\0", b"(" + start + b"\x01"
+
+
+def label_prefix(name: str) -> bytes:
+    """Of a member of the list of labels, before the generation. Members sort by name."""
+    return _escaped(name) + b"\0"
+
+
+def unpack_label(member: bytes) -> tuple[str, bytes]:
+    """Name and generation."""
+    name, generation = member.split(b"\0")
+    return _plain(name), generation

@@ -48,7 +48,7 @@ end
 
 INDEX = Script(
     f"""
-if not alive() then return {{0}} end
+if not alive() or (call('HGET', r, 'V') or '0') ~= ARGV[2] then return {{2}} end
 local touched = {{}}
 local function size(b, i)
   local before = 0
@@ -98,7 +98,7 @@ local function post(terms, postings, start)
     call('HSET', x, names[n], struct.pack('>I4', full) .. tail)
   end
 end
-for a = 2, #ARGV, 8 do
+for a = 3, #ARGV, 8 do
   local count, length = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
   local model, flags = ARGV[a + 5], ARGV[a + 6]
   local b, i = place(ARGV[a])
@@ -140,8 +140,9 @@ return {{0}}
     CHAIN,
     _INDEX,
 )
-"""For each entry eight arguments: id, how many messages have words, their length, terms, postings, model, for each
-message 1 if it has a vector, vectors. Answers 0, or 1 with the number of messages that one has and the wrong one."""
+"""The revision, and for each entry eight arguments: id, how many messages have words, their length, terms, postings,
+model, for each message 1 if it has a vector, vectors. Answers 0; 1 with the number of messages that one has and the
+wrong one; or 2: of another revision."""
 
 UNINDEXED = Script(
     """
@@ -162,7 +163,7 @@ for n = #open, 1, -1 do
     count = count + to - from + 1
   end
 end
-return rows(parts)
+return {tonumber(call('HGET', r, 'V') or 0), rows(parts)}
 """,
     ENTRY,
     CHAIN,

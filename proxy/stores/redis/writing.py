@@ -1,31 +1,9 @@
 """The scripts that write: append, summaries, replays, erasing, the sweep. Fields are explained in `script.py`."""
 
 from proxy.stores.contract import STICKY_MS
-from proxy.stores.redis.script import CHAIN, ENTRY, ERASE, Script
+from proxy.stores.redis.script import BACKSTOP, CHAIN, ENTRY, ERASE, RUN, SLACK_MS, Script
 
-SLACK_MS = 12 * 60 * 60 * 1000
-"""The server removes an expired ref's keys by itself at least so long after its time, at most three times that: should
-the sweep never come. So the keys are told their time anew once in a while, not each turn."""
-
-_BACKSTOP = f"""
-local SLACK = {SLACK_MS}
-local function told(command, ...)
-  local done = true
-  for _, key in ipairs(keys()) do
-    -- while the slot moves, keys of the index may be out of reach: the next append tries again
-    local answer = redis.pcall(command, key, ...)
-    done = done and type(answer) == 'number'
-  end
-  return done
-end
-local function backstop(expires, had)
-  if not expires then
-    if had and told('PERSIST') then call('HDEL', r, 'B') end
-  elseif not had or had < expires + SLACK or had > expires + 3 * SLACK then
-    if told('PEXPIREAT', expires + 2 * SLACK) then call('HSET', r, 'B', expires + 2 * SLACK) end
-  end
-end
-"""
+__all__ = ["SLACK_MS"]
 
 APPEND = Script(
     f"""
@@ -34,7 +12,7 @@ local row, facts, plan, digest, preamble, rules = ARGV[6], ARGV[7], ARGV[8], ARG
 local whole, expires, kind, key, replay = ARGV[12] == '1', tonumber(ARGV[13]), ARGV[14], ARGV[15], ARGV[16]
 local generation, member, due, guarded = ARGV[17], ARGV[18], ARGV[19], ARGV[20] == '1'
 local note, ident = ARGV[21], ARGV[22]
-local f = call('HMGET', r, 'G', 'E', 'h', 'N', 'Q', 'q', 'B', 'L', 'Y')
+local f = call('HMGET', r, 'G', 'E', 'h', 'N', 'Q', 'q', 'B', 'L', 'Y', 'V')
 local known = f[1] and not over(f[2])
 if known and call('HEXISTS', r, 'i:' .. id) == 1 then return {{1}} end
 local head = known and f[3] or ''
@@ -42,11 +20,9 @@ if moves and expected ~= head then return {{2, head}} end
 local b, i
 if parent_id ~= '' then
   if known then b, i = place(parent_id) end
-  if not b then
-    if moves then return {{3}} end
-    return {{2, head}}
-  end
+  if not b then return {{2, head}} end
 end
+if not known and generation == '' then return {{2, ''}} end
 local set = {{}}
 local function put(name, value)
   set[#set + 1] = name
@@ -88,7 +64,8 @@ put('m:' .. address, facts)
 put('s:' .. n, address)
 if plan ~= '' then put('a:' .. address, plan) end
 if note ~= '' then put('z:' .. address, note) end
-if preamble ~= '' and call('HEXISTS', r, 'p:' .. preamble) == 0 then put('p:' .. preamble, rules) end
+-- where something was erased, another may be kept under its id, until it is sent again
+if preamble ~= '' and (f[10] or call('HEXISTS', r, 'p:' .. preamble) == 0) then put('p:' .. preamble, rules) end
 if whole then put('W', 1) end
 local look = expires
 if kind == 's' then
@@ -119,17 +96,17 @@ return {{0, g, sooner and look or false}}
     ENTRY,
     CHAIN,
     ERASE,
-    _BACKSTOP,
+    BACKSTOP,
 )
-"""Answers 0 (done; the generation; when to look at it, if sooner than was known), 1 (again), 2 and the head, or 3 (no
-such parent)."""
+"""Answers 0 (done; the generation; when to look at it, if sooner than was known), 1 (again), or 2 and the head. Without
+a generation the ref is not made."""
 
 ERASE_REF = Script(
     """
-local f = call('HMGET', r, 'G', 'R')
+local f = call('HMGET', r, 'G', 'R', 'J', 'j')
 local known = alive()
 erase(ARGV[2])
-return {known and 1 or 0, f[1], f[2]}
+return {known and 1 or 0, unpack(f, 1, 4)}
 """,
     ENTRY,
     ERASE,
@@ -137,15 +114,15 @@ return {known and 1 or 0, f[1], f[2]}
 
 SWEEP = Script(
     f"""
-local limit, generation, due = tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local f = call('HMGET', r, 'G', 'E', 'y', 'Y', 'R')
+local limit, generation, due = tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local f = call('HMGET', r, 'G', 'E', 'y', 'Y', 'R', 'J', 'j')
 if f[1] ~= generation then
   if KEYS[2] then call('ZREM', KEYS[3], due .. generation) end
   return {{0, false, false}}
 end
 if over(f[2]) then
   erase(due)
-  return {{1, false, f[5]}}
+  return {{1, false, f[5], f[6], f[7]}}
 end
 local first, last, gone, look = tonumber(f[3]) or 0, tonumber(f[4]) or 0, 0, tonumber(f[2])
 while first < last do
@@ -165,6 +142,19 @@ while first < last do
   first = first + 1
 end
 call('HSET', r, 'y', first)
+if gone < limit then
+  for _, id in ipairs(call('ZRANGEBYSCORE', ends, '-inf', clock, 'LIMIT', 0, limit - gone)) do
+    if call('HGET', log, 'e:' .. id) == '0' then drop_run(id) else drop_log(id) end
+    gone = gone + 1
+  end
+end
+local soonest = call('ZRANGE', ends, 0, 0, 'WITHSCORES')[2]
+if soonest then
+  soonest = tonumber(soonest)
+  -- who asks may think that it is later than the server does; and shall not find the same again and again
+  if soonest > clock then soonest = math.max(soonest, clock == now and 0 or now + 1000) end
+  look = math.min(look or math.huge, soonest)
+end
 if look then
   call('HSET', r, 'q', look)
   if KEYS[2] then call('ZADD', KEYS[3], look, due .. generation) end
@@ -175,14 +165,16 @@ end
 return {{gone, look or false, false}}
 """,
     ERASE,
+    RUN,
 )
-"""Answers how much was erased; when to look again; and the member of a ref that was erased."""
+"""Answers how much was erased; when to look again; and of a ref that was erased its member of the list of refs, the
+list of labels and its member there."""
 
 DELIVER = Script("if call('HGET', r, 'L') == ARGV[2] then call('HDEL', r, 'L', 'l') end")
 
 KEEP = Script(
     """
-if not alive() or not place(ARGV[3]) then return 0 end
+if not alive() or not place(ARGV[3]) or (call('HGET', r, 'V') or '0') ~= ARGV[6] then return 0 end
 if call('HEXISTS', r, 'U:' .. ARGV[2]) == 0 then
   local n = tonumber(call('HGET', r, 'U') or 0)
   call('HSET', r, 'U', n + 1, 'U:' .. ARGV[2], n, 'u:' .. n, ARGV[5], 'o:' .. n, ARGV[4])

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from proxy.conversation.entry import Entry
+from proxy.conversation.entry import Entry, Preamble
 from proxy.conversation.summary import Summary
-from proxy.stores.contract import Append, Index, Ref, posting
+from proxy.stores.contract import Append, End, Index, Redaction, Ref, posting
 from proxy.stores.sqlite.rows import key_of, pack, pack_summary
 
 
@@ -31,6 +31,7 @@ class Keep(msgspec.Struct, gc=False):
     """A summary."""
 
     ref: Ref
+    revision: int
     id: bytes
     entry: bytes | None
     upto: int
@@ -56,6 +57,7 @@ class Found(msgspec.Struct, gc=False):
 
 class Indexing(msgspec.Struct, gc=False):
     ref: Ref
+    revision: int
     found: tuple[Found, ...]
 
 
@@ -63,6 +65,61 @@ class Annotate(msgspec.Struct, gc=False):
     ref: Ref
     entry: bytes | None
     note: bytes
+
+
+class Stub(msgspec.Struct, gc=False):
+    """What stands in an entry's place."""
+
+    id: bytes | None
+    row: bytes
+    tokens_upto: int
+    note: bytes
+
+
+class Redact(msgspec.Struct, gc=False):
+    ref: Ref
+    entries: tuple[Stub, ...]
+    preamble: tuple[bytes, bytes, int] | None
+    """The id of the old one; the new one."""
+
+
+class Prune(msgspec.Struct, gc=False):
+    ref: Ref
+    entry: bytes | None
+
+
+class PutLabel(msgspec.Struct, gc=False):
+    ref: Ref
+    label: bytes
+    new: bool
+    ttl_s: int | None
+
+
+class BeginRun(msgspec.Struct, gc=False):
+    ref: Ref
+    entry: bytes
+    owner: bytes
+    state: bytes
+    ttl_s: int | None
+
+
+class LogRun(msgspec.Struct, gc=False):
+    ref: Ref
+    entry: bytes | None
+    owner: str
+    events: Sequence[bytes]
+    state: bytes | None
+    end: End | None
+
+
+class CancelRun(msgspec.Struct, gc=False):
+    ref: Ref
+    entry: bytes | None
+
+
+class DropRun(msgspec.Struct, gc=False):
+    ref: Ref
+    entry: bytes | None
 
 
 class Erase(msgspec.Struct, gc=False):
@@ -77,20 +134,31 @@ class Ping(msgspec.Struct, gc=False):
     pass
 
 
-Write = Adding | Keep | Indexing | Annotate | Delivered | Erase | Expire | Ping
+Runs = BeginRun | LogRun | CancelRun | DropRun
+Write = Adding | Keep | Indexing | Annotate | Redact | Prune | PutLabel | Runs | Delivered | Erase | Expire | Ping
 
 TERM_BYTES = 8
 _pack_replay = msgspec.msgpack.Encoder().encode
 
 
-def keep(ref: Ref, summary: Summary) -> Keep:
+def keep(ref: Ref, summary: Summary, revision: int) -> Keep:
     """Raises ValueError if the summary's id is none."""
-    return Keep(ref, _id(summary.id), key_of(summary.entry), summary.upto, pack_summary(summary))
+    return Keep(ref, revision, _id(summary.id), key_of(summary.entry), summary.upto, pack_summary(summary))
 
 
-def indexing(ref: Ref, indexes: Sequence[Index]) -> Indexing:
+def indexing(ref: Ref, indexes: Sequence[Index], revision: int) -> Indexing:
     """Raises ValueError if a term has not 8 bytes, or vectors come without a model."""
-    return Indexing(ref, tuple(map(_found, indexes)))
+    return Indexing(ref, revision, tuple(map(_found, indexes)))
+
+
+def redact(ref: Ref, redactions: Sequence[Redaction], preamble: tuple[bytes, Preamble] | None) -> Redact:
+    stubs = [Stub(key_of(each.entry.id), pack(each.entry), each.entry.tokens_upto, each.note) for each in redactions]
+    return Redact(ref, tuple(stubs), (preamble[0], preamble[1].wire, preamble[1].tokens) if preamble else None)
+
+
+def begin_run(ref: Ref, entry: str, owner: str, state: bytes, ttl_s: int | None) -> BeginRun:
+    """Raises ValueError if the entry's id is none."""
+    return BeginRun(ref, _id(entry), owner.encode(), state, ttl_s)
 
 
 def _found(index: Index) -> Found:

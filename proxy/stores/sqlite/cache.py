@@ -1,7 +1,8 @@
 """The newest entries of the sessions in use, decoded.
 
 SQLite throws a connection's pages away whenever another connection has written, so a reader that follows a writer
-reads the same rows again and again. Entries never change: it is enough to ask the file where the ref stands.
+reads the same rows again and again. Entries change only with their ref's revision: it is enough to ask the file where
+the ref stands.
 """
 
 import threading
@@ -31,6 +32,8 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     preamble: Preamble | None
     bytes: int
     told: "Told"
+    revision: int
+    """Of the ref."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -71,11 +74,12 @@ class Cache:
         preamble_n: int | None,
         preamble: Preamble | None,
         told: Told = NOTHING_TOLD,
+        revision: int = 0,
     ) -> None:
         size = _weight(preamble) + sum(len(e.wire) + len(e.packed) + OVERHEAD_BYTES for e in entries)
         size += sum(len(s.text) * 4 + OVERHEAD_BYTES for s in told.summaries)
         with self._lock:
-            self._set(ref, Held(n, head, entries, len(entries), preamble_n, preamble, size, told))
+            self._set(ref, Held(n, head, entries, len(entries), preamble_n, preamble, size, told, revision))
 
     def grown(
         self,
@@ -99,7 +103,8 @@ class Cache:
             size = held.bytes + len(entry.wire) + len(entry.packed) + OVERHEAD_BYTES
             if preamble_n != held.preamble_n:
                 size += _weight(preamble) - _weight(held.preamble)
-            self._set(ref, Held(n, head, held.entries, held.size + 1, preamble_n, preamble, size, held.told))
+            held = Held(n, head, held.entries, held.size + 1, preamble_n, preamble, size, held.told, held.revision)
+            self._set(ref, held)
 
     def drop(self, ref: Ref) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 import sqlite3
 
+from proxy.conversation.entry import Entry
 from proxy.stores.contract import Noted, Ref, tag
 from proxy.stores.sqlite.rows import key_of, unpack_one
 
@@ -22,6 +23,14 @@ def find(db: sqlite3.Connection, now: int, tenant: str, tag_: str, entry: str) -
         if tag(ref) == tag_:
             return Noted(ref, unpack_one(row), note)
     return None
+
+
+def note_of(db: sqlite3.Connection, ref: int, entry: Entry) -> bytes:
+    """b"" for an entry without one."""
+    found = db.execute(
+        "SELECT o.note FROM entries e JOIN notes o ON o.n = e.n WHERE e.id = ? AND e.ref = ?", (key_of(entry.id), ref)
+    ).fetchone()
+    return bytes(found[0]) if found else b""
 
 
 def annotate(db: sqlite3.Connection, now: int, ref: Ref, entry: bytes | None, note: bytes) -> bool:

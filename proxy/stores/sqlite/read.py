@@ -12,11 +12,12 @@ import msgspec
 from proxy.conversation.entry import Chain, Entry, Preamble
 from proxy.conversation.summary import Summary
 from proxy.errors import StoreUnavailable
-from proxy.stores.contract import STICKY_MS, Ref, Replay, kept_from, shown
+from proxy.stores.contract import STICKY_MS, Noted, Ref, Replay, kept_from, shown
 from proxy.stores.sqlite import schema
 from proxy.stores.sqlite.cache import NOTHING_TOLD, Cache, Held, Told
 from proxy.stores.sqlite.link import Link
 from proxy.stores.sqlite.listing import preamble_of
+from proxy.stores.sqlite.notes import note_of
 from proxy.stores.sqlite.rows import REF, RUN, key_of, unpack, unpack_one, unpack_summary
 from proxy.stores.sqlite.search import Parts
 from proxy.stores.sqlite.thread import Job
@@ -31,7 +32,7 @@ SPARE = 64
 
 _HEAD = f"""
 SELECT r.n, r.head, r.whole, r.anchor = ?1, r.resume, h.branch, h.upto, h.tokens_upto, r.preamble, p.wire, p.tokens,
-    r.summary, (
+    r.summary, r.revision, (
     SELECT {RUN} FROM entries e
     WHERE e.ref = r.n AND e.branch = h.branch AND e.upto <= h.upto AND e.upto > CASE
         WHEN r.anchor = ?1 THEN min(r.resume, h.upto - 1)
@@ -40,10 +41,12 @@ SELECT r.n, r.head, r.whole, r.anchor = ?1, r.resume, h.branch, h.upto, h.tokens
 FROM refs r JOIN entries h ON h.n = r.head LEFT JOIN preambles p ON p.n = r.preamble
 WHERE r.tenant = ?3 AND r.kind = ?4 AND r.name = ?5 AND (r.expires IS NULL OR r.expires > ?6)"""
 
-_STAND = f"SELECT r.n, r.head, r.whole, r.anchor = ?, r.resume, r.preamble, r.summary FROM refs r WHERE {REF}"
+_STAND = (
+    f"SELECT r.n, r.head, r.whole, r.anchor = ?, r.resume, r.preamble, r.summary, r.revision FROM refs r WHERE {REF}"
+)
 
 _ENTRY = f"""
-SELECT r.n, r.whole, h.id, e.branch, e.upto, e.tokens_upto, e.row, r.summary
+SELECT r.n, r.whole, h.id, e.branch, e.upto, e.tokens_upto, e.row, r.summary, r.revision
 FROM refs r JOIN entries h ON h.n = r.head JOIN entries e ON e.ref = r.n AND e.id = ?
 WHERE e.branch IS NOT NULL AND {REF}"""
 
@@ -126,9 +129,15 @@ class Reader:
         found = self._db.execute(_STAND, (key, ref.tenant, ref.kind, ref.name, self._now_ms())).fetchone()
         if found is None:
             return None
-        n, head_n, whole, anchored, resume, preamble_n, newest = found
+        n, head_n, whole, anchored, resume, preamble_n, newest, revision = found
         told = held.told
-        if (n, head_n, preamble_n, newest) != (held.n, held.head, held.preamble_n, told.newest):
+        if (n, head_n, preamble_n, newest, revision) != (
+            held.n,
+            held.head,
+            held.preamble_n,
+            told.newest,
+            held.revision,
+        ):
             return None
         entries, size = held.entries, held.size
         head = entries[size - 1]
@@ -145,7 +154,7 @@ class Reader:
             return None
         kept = entries[min(start, size - 1) : size]
         if len(kept) * 2 + SPARE < size:
-            self._cache.put(ref, n, head_n, kept.copy(), preamble_n, held.preamble, told)
+            self._cache.put(ref, n, head_n, kept.copy(), preamble_n, held.preamble, told, revision)
         return Chain(
             head=head,
             entries=tuple(kept),
@@ -153,13 +162,15 @@ class Reader:
             ref_head=head.id,
             whole=bool(whole),
             summaries=shown(head, kept, told.summaries) if told.summaries else (),
+            revision=revision,
         )
 
     def _load(self, ref: Ref, key: str, reach: int | None) -> Chain | None:
         found = self._db.execute(_HEAD, (key, reach is None, ref.tenant, ref.kind, ref.name, self._now_ms())).fetchone()
         if found is None:
             return None
-        n, head_n, whole, anchored, resume, branch, upto, tokens_upto, preamble_n, wire, tokens, newest, run = found
+        n, head_n, whole, anchored, resume, branch, upto, tokens_upto, preamble_n, wire, tokens, newest, *rest = found
+        revision, run = rest
         entries = unpack(run)
         entries.sort(key=_position)
         low = resume if anchored else 0
@@ -176,7 +187,7 @@ class Reader:
         head = entries[-1]
         preamble = None if wire is None else Preamble(wire, tokens)
         told = NOTHING_TOLD if newest is None else self._told(n, newest, head, entries[0].first)
-        self._cache.put(ref, n, head_n, entries, preamble_n, preamble, told)
+        self._cache.put(ref, n, head_n, entries, preamble_n, preamble, told, revision)
         return Chain(
             head=head,
             entries=tuple(entries),
@@ -184,6 +195,7 @@ class Reader:
             ref_head=head.id,
             whole=bool(whole),
             summaries=shown(head, entries, told.summaries) if told.summaries else (),
+            revision=revision,
         )
 
     def _told(self, ref: int, newest: int, head: Entry, first: int) -> Told:
@@ -198,7 +210,7 @@ class Reader:
         found = self._entry(ref, entry)
         if found is None:
             return None
-        n, whole, ref_head, branch, upto, tokens_upto, row, newest = found
+        n, whole, ref_head, branch, upto, tokens_upto, row, newest, revision = found
         head = unpack_one(row)
         low = kept_from(head, key)
         if low is None:
@@ -212,6 +224,7 @@ class Reader:
             ref_head=ref_head.hex(),
             whole=bool(whole),
             summaries=shown(head, entries, told.summaries) if told.summaries else (),
+            revision=revision,
         )
 
     def summaries(self, ref: Ref) -> list[Summary]:
@@ -230,6 +243,14 @@ class Reader:
         # the entry that crosses `upto` may be the last of a branch that was left before: cut off what is above it
         return [each for each in self._range(n, branch, top, max(first, 0), upto) if each.first < upto]
 
+    def noted(self, ref: Ref, first: int, upto: int) -> list[Noted]:
+        self._begin()
+        head = self._head(ref) if first < upto else None
+        if head is None:
+            return []
+        entries = self._range(*head, max(first, 0), upto)
+        return [Noted(ref, each, note_of(self._db, head[0], each)) for each in entries if each.first < upto]
+
     def search(self, ref: Ref, entry: str, ask: "Callable[[sqlite3.Connection, int, Parts], T]") -> T | None:
         """What `ask` finds on the chain that ends with `entry`, given the ref's number; None if it is unknown."""
         self._begin()
@@ -239,7 +260,7 @@ class Reader:
         n, _, _, branch, top, *_ = found
         return ask(self._db, n, self._parts(branch, top))
 
-    def _entry(self, ref: Ref, entry: str) -> tuple[int, int, bytes, int, int, int, bytes, int | None] | None:
+    def _entry(self, ref: Ref, entry: str) -> tuple[int, int, bytes, int, int, int, bytes, int | None, int] | None:
         id = key_of(entry)
         found = id and self._db.execute(_ENTRY, (id, ref.tenant, ref.kind, ref.name, self._now_ms())).fetchone()
         return found or None
@@ -300,10 +321,7 @@ class Reader:
 
     def find_turn(self, ref: Ref, turn: int) -> tuple[Entry | None, Entry | None] | None:
         self._begin()
-        head = self._db.execute(
-            f"SELECT r.n, h.branch, h.upto FROM refs r JOIN entries h ON h.n = r.head WHERE {REF}",
-            (ref.tenant, ref.kind, ref.name, self._now_ms()),
-        ).fetchone()
+        head = self._head(ref)
         if head is None:
             return None
         n, branch, top = head
@@ -316,6 +334,14 @@ class Reader:
             if found:
                 return found, after
         return None, after
+
+    def _head(self, ref: Ref) -> tuple[int, int, int] | None:
+        """(the ref's number, the branch and position of its head)"""
+        found = self._db.execute(
+            f"SELECT r.n, h.branch, h.upto FROM refs r JOIN entries h ON h.n = r.head WHERE {REF}",
+            (ref.tenant, ref.kind, ref.name, self._now_ms()),
+        ).fetchone()
+        return found or None
 
     def _one(self, sql: str, values: tuple[int, ...]) -> Entry | None:
         found = self._db.execute(sql, values).fetchone()

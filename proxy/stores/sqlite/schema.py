@@ -112,6 +112,38 @@ MIGRATIONS = (
     CREATE TABLE notes (n INTEGER PRIMARY KEY, ref INTEGER NOT NULL, note BLOB NOT NULL);
     CREATE INDEX notes_ref ON notes (ref);
     """,
+    """
+    -- How often something was erased of the ref's entries: what was read of it under another one is not true any more.
+    ALTER TABLE refs ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+    -- Another text stands here than the one that the id was made of.
+    ALTER TABLE preambles ADD COLUMN redacted INTEGER NOT NULL DEFAULT 0;
+
+    -- n is the ref's; what finds and orders it is repeated here, for the index.
+    CREATE TABLE labels (
+        n INTEGER PRIMARY KEY, tenant TEXT NOT NULL, kind TEXT NOT NULL, created INTEGER NOT NULL, name TEXT NOT NULL,
+        label BLOB NOT NULL
+    );
+    CREATE INDEX labels_order ON labels (tenant, kind, created, name);
+
+    -- What the contract calls runs. n is never used twice: the rows of a log are named by it.
+    CREATE TABLE responses (
+        n INTEGER PRIMARY KEY AUTOINCREMENT,
+        ref INTEGER NOT NULL,
+        id BLOB,                            -- of the entry that it may become; NULL: its rows are being removed
+        ended INTEGER NOT NULL, cancelled INTEGER NOT NULL,
+        keep INTEGER NOT NULL,              -- 0, once it has ended: it goes with its log
+        beat INTEGER NOT NULL,
+        until INTEGER,                      -- when its log is kept no longer; NULL: it has not ended, or there is none
+        events INTEGER NOT NULL,
+        owner BLOB NOT NULL, state BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX responses_id ON responses (id, ref);
+    CREATE INDEX responses_ref ON responses (ref);
+    CREATE INDEX responses_going ON responses (n) WHERE NOT ended;
+    CREATE INDEX responses_until ON responses (until) WHERE until IS NOT NULL;
+    -- Events that came together. n: the response's, 32 bits to the left, and the number of the first of them.
+    CREATE TABLE events (n INTEGER PRIMARY KEY, chunk BLOB NOT NULL);
+    """,
 )
 
 

@@ -1,30 +1,53 @@
 """The store: what is asked on the event loop goes to the writer's or the reader's thread, and comes back."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from proxy.conversation.entry import Chain, Entry
+from proxy.conversation.entry import Chain, Entry, Preamble
 from proxy.conversation.summary import Summary
 from proxy.errors import SettingsError, StoreUnavailable
 from proxy.stores.contract import (
     Append,
     Appended,
     Conflict,
+    End,
     Index,
+    Label,
     Noted,
     Postings,
     Record,
+    Redaction,
     Ref,
     RefInfo,
     Replay,
+    Run,
+    Unindexed,
     Vectors,
 )
-from proxy.stores.sqlite import listing, notes, schema, search
-from proxy.stores.sqlite.asks import Annotate, Delivered, Erase, Expire, Ping, Write, adding, indexing, keep
+from proxy.stores.sqlite import labels, listing, notes, runs, schema, search
+from proxy.stores.sqlite.asks import (
+    Annotate,
+    CancelRun,
+    Delivered,
+    DropRun,
+    Erase,
+    Expire,
+    LogRun,
+    Ping,
+    Prune,
+    PutLabel,
+    Write,
+    adding,
+    begin_run,
+    indexing,
+    keep,
+    redact,
+)
 from proxy.stores.sqlite.cache import Cache
 from proxy.stores.sqlite.checkpoint import Checkpointer
 from proxy.stores.sqlite.link import Link
@@ -55,6 +78,11 @@ def from_url(url: str) -> "SqliteStore":
             raise SettingsError(f"store: {url!r}: synchronous is full or normal, not {value!r}")
         synchronous = value
     return SqliteStore(path, synchronous=synchronous)
+
+
+def _unindexed(db: sqlite3.Connection, ref: int, parts: search.Parts, *, model: str, most: int) -> Unindexed:
+    (revision,) = db.execute("SELECT revision FROM refs WHERE n = ?", (ref,)).fetchone()
+    return Unindexed(revision, search.unindexed(db, ref, parts, model, most))
 
 
 class SqliteStore:
@@ -152,18 +180,18 @@ class SqliteStore:
             self._opened[1].tell(Delivered(self._delivered))
             self._delivered = []
 
-    async def keep_summary(self, ref: Ref, summary: Summary) -> bool:
-        return bool(await self._write(keep(ref, summary)))
+    async def keep_summary(self, ref: Ref, summary: Summary, *, revision: int) -> bool:
+        return bool(await self._write(keep(ref, summary, revision)))
 
     async def summaries(self, ref: Ref) -> Sequence[Summary]:
         return await self._read(lambda reader: reader.summaries(ref))
 
-    async def index(self, ref: Ref, indexes: Sequence[Index]) -> None:
-        await self._write(indexing(ref, indexes))
+    async def index(self, ref: Ref, indexes: Sequence[Index], *, revision: int) -> bool:
+        return bool(await self._write(indexing(ref, indexes, revision)))
 
-    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Sequence[Entry]:
-        ask = partial(search.unindexed, model=model, most=most)
-        return await self._read(lambda reader: reader.search(ref, entry, ask)) or []
+    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Unindexed:
+        ask = partial(_unindexed, model=model, most=most)
+        return await self._read(lambda reader: reader.search(ref, entry, ask)) or Unindexed(0, ())
 
     async def postings(self, ref: Ref, entry: str, terms: Sequence[bytes]) -> Postings | None:
         return await self._read(lambda reader: reader.search(ref, entry, partial(search.postings, terms=terms)))
@@ -198,6 +226,61 @@ class SqliteStore:
 
     async def annotate(self, ref: Ref, entry: str, note: bytes) -> bool:
         return bool(await self._write(Annotate(ref, key_of(entry), note)))
+
+    async def noted(self, ref: Ref, first: int, upto: int) -> Sequence[Noted]:
+        return await self._read(lambda reader: reader.noted(ref, first, upto))
+
+    async def redact(
+        self, ref: Ref, redactions: Sequence[Redaction], *, preamble: tuple[bytes, Preamble] | None
+    ) -> bool:
+        return bool(await self._write(redact(ref, redactions, preamble)))
+
+    async def prune(self, ref: Ref, entry: str) -> bool:
+        return bool(await self._write(Prune(ref, key_of(entry))))
+
+    async def label(self, ref: Ref, label: bytes, *, new: bool, ttl_s: int | None = None) -> bool:
+        return bool(await self._write(PutLabel(ref, label, new, ttl_s)))
+
+    async def labelled(self, ref: Ref) -> Label | None:
+        return await self._read(lambda reader: reader.ask(partial(labels.labelled, ref=ref)))
+
+    async def labels(
+        self, tenant: str, kind: str, *, after: str | None, most: int, newest_first: bool
+    ) -> Sequence[Label]:
+        ask = partial(labels.labels, tenant=tenant, kind=kind, after=after, most=most, newest_first=newest_first)
+        return await self._read(lambda reader: reader.ask(ask))
+
+    async def begin_run(self, ref: Ref, entry: str, *, owner: str, state: bytes, ttl_s: int | None) -> bool:
+        return bool(await self._write(begin_run(ref, entry, owner, state, ttl_s)))
+
+    async def log_run(
+        self,
+        ref: Ref,
+        entry: str,
+        *,
+        owner: str,
+        events: Sequence[bytes] = (),
+        state: bytes | None = None,
+        end: End | None = None,
+    ) -> Run | None:
+        return cast("Run | None", await self._write(LogRun(ref, key_of(entry), owner, events, state, end)))
+
+    async def find_run(self, tenant: str, tag: str, entry: str) -> Run | None:
+        return await self._read(lambda reader: reader.ask(partial(runs.find, tenant=tenant, tag_=tag, entry=entry)))
+
+    async def run_events(self, ref: Ref, entry: str, after: int, most: int) -> Sequence[bytes]:
+        ask = partial(runs.events, ref=ref, entry=entry, after=after, most=most)
+        return await self._read(lambda reader: reader.ask(ask))
+
+    async def cancel_run(self, ref: Ref, entry: str) -> Run | None:
+        return cast("Run | None", await self._write(CancelRun(ref, key_of(entry))))
+
+    async def drop_run(self, ref: Ref, entry: str) -> bool:
+        return bool(await self._write(DropRun(ref, key_of(entry))))
+
+    async def stale_runs(self, silent_ms: int, most: int) -> Sequence[Run]:
+        ask = partial(runs.stale, silent_ms=silent_ms, most=most)
+        return await self._read(lambda reader: reader.ask(ask))
 
     async def erase(self, ref: Ref) -> bool:
         return bool(await self._write(Erase(ref)))

@@ -10,14 +10,23 @@ import sqlite3
 import msgspec
 
 from proxy.conversation.entry import Entry, Preamble
-from proxy.stores.contract import STICKY_MS, Appended, Conflict, Ref
-from proxy.stores.sqlite import index, merge, notes
-from proxy.stores.sqlite.asks import Adding, Annotate, Indexing, Keep
+from proxy.stores.contract import Appended, Conflict, Ref, Run
+from proxy.stores.sqlite import erasing, index, labels, merge, notes, removal, runs
+from proxy.stores.sqlite.asks import (
+    Adding,
+    Annotate,
+    BeginRun,
+    CancelRun,
+    DropRun,
+    Indexing,
+    Keep,
+    LogRun,
+    Prune,
+    PutLabel,
+    Redact,
+)
+from proxy.stores.sqlite.removal import HOUR_MS
 from proxy.stores.sqlite.rows import key_of
-
-ROWS_A_STEP = 128
-"""Entries that are removed in one transaction: an erasure must not hold appends up."""
-HOUR_MS = 3_600_000
 
 
 class Line(msgspec.Struct, gc=False):
@@ -34,6 +43,7 @@ class Line(msgspec.Struct, gc=False):
     hour: int | None
     replay: str
     """The key of the head's replay if it is not sticky, "" for none."""
+    revision: int
 
 
 class Stale(Exception):
@@ -55,10 +65,12 @@ class Transaction:
         self.grown: list[tuple[Ref, int, int | None, int, Entry, int | None, Preamble | None]] = []
         """(ref, its number, the head before, the new head, its entry, the preamble): what `Cache.grown` wants."""
         self.buried: list[int] = []
-        """Refs that are unknown after it, whose rows are to be removed."""
+        """The numbers of what is unknown after it, and whose rows are to be removed (see `removal`)."""
+        self.changed: list[Ref] = []
+        """Refs of which what was read is not true any more."""
         self.crowded: list[int] = []
         """The numbers of refs whose index wants merging."""
-        self._heads: list[tuple[int, int, int | None, int, int, bool, int | None, int]] = []
+        self._heads: list[tuple[int, int, int | None, int, int, bool, int | None, int, int]] = []
         self._entries: list[tuple[int, int, int | None, int, int, int, bytes, bytes, bytes, bytes]] = []
         self._digests: list[tuple[int, bytes, int]] = []
         self._replays: list[tuple[int, int, str, bool, int, bytes]] = []
@@ -87,7 +99,7 @@ class Transaction:
             return self._append_with_a_look(adding, expires)
         n, replay = self._next, append.replay
         self._next += 1
-        self._heads.append((n, self._now, expires, line.n, line.head, line.whole, line.hour, self._now))
+        self._heads.append((n, self._now, expires, line.n, line.head, line.whole, line.hour, line.revision, self._now))
         self._add_rows(adding, n, line.n, line.branch, line.whole)
         if line.replay:
             self._over.append((line.head, line.replay))
@@ -103,6 +115,7 @@ class Transaction:
             line.whole,
             line.hour,
             replay.key if replay and not replay.sticky else "",
+            line.revision,
         )
         return Appended()
 
@@ -135,7 +148,7 @@ class Transaction:
         if self._heads:
             changed = run(
                 "UPDATE refs SET head = ?, updated = ?, expires = ?"
-                " WHERE n = ? AND head = ? AND whole = ? AND hour IS ? AND (expires IS NULL OR expires > ?)",
+                " WHERE n = ? AND head = ? AND whole = ? AND hour IS ? AND revision = ? AND (expires IS NULL OR expires > ?)",
                 self._heads,
             ).rowcount
             if changed != len(self._heads):
@@ -162,14 +175,14 @@ class Transaction:
         self.flush()
         found = self._db.execute(
             "SELECT r.n, r.head, h.id, h.branch, r.preamble, p.id, r.anchor, r.resume, r.whole, r.expires, r.hour,"
-            " l.key FROM refs r LEFT JOIN entries h ON h.n = r.head LEFT JOIN preambles p ON p.n = r.preamble"
+            " l.key, r.revision FROM refs r LEFT JOIN entries h ON h.n = r.head LEFT JOIN preambles p ON p.n = r.preamble AND NOT p.redacted"
             " LEFT JOIN replays l ON l.n = r.head AND NOT l.sticky"
             " WHERE r.tenant = ? AND r.kind = ? AND r.name = ?",
             (ref.tenant, ref.kind, ref.name),
         ).fetchone()
         if found is None:
             return None
-        n, head, id, branch, preamble, preamble_id, anchor, resume, whole, expires, hour, key = found
+        n, head, id, branch, preamble, preamble_id, anchor, resume, whole, expires, hour, key, revision = found
         if expires is not None and expires <= self._now:
             self._bury(n)
             self.learnt[ref] = None
@@ -185,6 +198,7 @@ class Transaction:
             bool(whole),
             hour,
             key or "",
+            revision,
         )
 
     def _append_with_a_look(self, adding: Adding, expires: int | None) -> Appended | Conflict:
@@ -198,9 +212,9 @@ class Transaction:
             return Conflict(head_id)
         parent = line and self._parent(line, entry.parent)
         if entry.parent and not parent:
-            if append.moves:
-                raise ValueError(f"the parent of entry {entry.id} is not on its ref")
             return Conflict(head_id)
+        if line is None and append.ref.kind == "conversation":
+            return Conflict(None)
         n = self._next
         self._next += 1
         hour = None if expires is None else expires // HOUR_MS
@@ -238,7 +252,16 @@ class Transaction:
             "INSERT INTO refs (tenant, kind, name, whole, created, updated) VALUES (?, ?, ?, 0, ?, ?)",
             (ref.tenant, ref.kind, ref.name, self._now, self._now),
         ).lastrowid
-        return Line(n or 0, None, "", 0, None, b"", None, False, None, "")
+        return Line(n or 0, None, "", 0, None, b"", None, False, None, "", 0)
+
+    def _made(self, ref: Ref, ttl_s: int | None) -> Line:
+        """A new ref, without a head."""
+        line = self.learnt[ref] = self._new(ref)
+        if ttl_s is not None:
+            expires = self._now + ttl_s * 1000
+            line.hour = expires // HOUR_MS
+            self._db.execute("UPDATE refs SET expires = ?, hour = ? WHERE n = ?", (expires, line.hour, line.n))
+        return line
 
     def _parent(self, line: Line, id: str) -> tuple[int, int] | None:
         """The parent's branch and position; None if it is not on a branch of the ref."""
@@ -267,16 +290,19 @@ class Transaction:
             return None
         if id == line.preamble_id:
             return line.preamble
-        found = self._db.execute("SELECT n FROM preambles WHERE ref = ? AND id = ?", (line.n, id)).fetchone()
-        if found:
+        found = self._db.execute("SELECT n, redacted FROM preambles WHERE ref = ? AND id = ?", (line.n, id)).fetchone()
+        if found and not found[1]:
             return int(found[0])
+        if found:
+            # said again; under another number, so that nobody takes it for what he holds
+            self._db.execute("DELETE FROM preambles WHERE n = ?", found[:1])
         return self._db.execute(
             "INSERT INTO preambles (ref, id, wire, tokens) VALUES (?, ?, ?, ?)",
             (line.n, id, preamble.wire, preamble.tokens),
         ).lastrowid
 
     def keep(self, keep: Keep) -> bool:
-        ref = keep.entry and self._number(keep.ref)
+        ref = keep.entry and self._number(keep.ref, keep.revision)
         if (
             not ref
             or not self._db.execute(
@@ -293,24 +319,27 @@ class Transaction:
             self._db.execute("UPDATE refs SET summary = ? WHERE n = ?", (*n[0], ref))
         return True
 
-    def index(self, indexing: Indexing) -> None:
-        ref = self._number(indexing.ref)
-        if ref:
-            self.bytes += index.write(self._db, ref, indexing)
-            if merge.crowded(self._db, ref):
-                self.crowded.append(ref)
+    def index(self, indexing: Indexing) -> bool:
+        ref = self._number(indexing.ref, indexing.revision)
+        if not ref:
+            return False
+        self.bytes += index.write(self._db, ref, indexing)
+        if merge.crowded(self._db, ref):
+            self.crowded.append(ref)
+        return True
 
     def merge_some(self, ref: int) -> bool:
         """One step of merging a ref's index; True if there was nothing left to do."""
         self.bytes += 1_000_000
         return merge.merge_some(self._db, ref)
 
-    def _number(self, ref: Ref) -> int | None:
-        """The ref's own, if it is known to the file and its time is not over."""
+    def _number(self, ref: Ref, revision: int) -> int | None:
+        """The ref's own, if it is known to the file, its time is not over, and it is of this revision."""
         self.flush()
         found = self._db.execute(
-            "SELECT n FROM refs WHERE tenant = ? AND kind = ? AND name = ? AND (expires IS NULL OR expires > ?)",
-            (ref.tenant, ref.kind, ref.name, self._now),
+            "SELECT n FROM refs WHERE tenant = ? AND kind = ? AND name = ? AND (expires IS NULL OR expires > ?)"
+            " AND revision = ?",
+            (ref.tenant, ref.kind, ref.name, self._now, revision),
         ).fetchone()
         return found and int(found[0])
 
@@ -325,6 +354,67 @@ class Transaction:
         self.bytes += 8192 + len(ask.note)
         return notes.annotate(self._db, self._now, ask.ref, ask.entry, ask.note)
 
+    def redact(self, ask: Redact) -> bool:
+        line = self._look(ask.ref)
+        buried = erasing.redact(self._db, line.n, ask) if line else None
+        if buried is None:
+            return False
+        self.bytes += 50_000 + sum(8192 + len(each.row) + len(each.note) for each in ask.entries)
+        self._changed(ask.ref, buried)
+        return True
+
+    def prune(self, ask: Prune) -> bool:
+        line = ask.entry and self._look(ask.ref)
+        if not line or not notes.annotate(self._db, self._now, ask.ref, ask.entry, b""):
+            return False
+        self.bytes += 200_000
+        buried = erasing.prune(self._db, line.n)
+        if buried is None:
+            return self.erase(ask.ref)
+        if buried:
+            self._changed(ask.ref, buried)
+        return True
+
+    def _changed(self, ref: Ref, buried: list[int]) -> None:
+        self.buried += buried
+        self.changed.append(ref)
+        self.learnt[ref] = self._look(ref)
+
+    def label(self, ask: PutLabel) -> bool:
+        line = self._look(ask.ref)
+        if ask.new is (line is not None):
+            return False
+        line = line or self._made(ask.ref, ask.ttl_s)
+        self.bytes += 12_000 + len(ask.label)
+        labels.put(self._db, line.n, ask.label)
+        return True
+
+    def begin_run(self, ask: BeginRun) -> bool:
+        line = self._look(ask.ref)
+        if line is None and ask.ref.kind == "conversation":
+            return False
+        line = line or self._made(ask.ref, ask.ttl_s)
+        self.bytes += 16_000 + len(ask.state)
+        begun, buried = runs.begin(self._db, self._now, line.n, ask)
+        self.buried += buried
+        return begun
+
+    def log_run(self, ask: LogRun) -> Run | None:
+        self.flush()
+        self.bytes += 8192 + sum(map(len, ask.events)) + len(ask.state or b"")
+        return runs.log(self._db, self._now, ask)
+
+    def cancel_run(self, ask: CancelRun) -> Run | None:
+        self.flush()
+        self.bytes += 4096
+        return runs.cancel(self._db, self._now, ask.ref, ask.entry)
+
+    def drop_run(self, ask: DropRun) -> bool:
+        self.flush()
+        buried = runs.drop(self._db, self._now, ask.ref, ask.entry)
+        self.buried += buried
+        return bool(buried)
+
     def erase(self, ref: Ref) -> bool:
         line = self._look(ref)
         if line is None:
@@ -334,50 +424,21 @@ class Transaction:
         return True
 
     def expire(self, limit: int, under_way: set[int]) -> int:
-        """Buries up to `limit` refs whose time is over, except those whose rows are being removed."""
+        """Buries up to `limit` of what has outlived its time, except that whose rows are being removed."""
         self.flush()
-        found = self._db.execute(
-            "SELECT n FROM refs WHERE hour <= ? AND expires <= ? ORDER BY hour LIMIT ?",
-            (self._now // HOUR_MS, self._now, limit + len(under_way)),
-        ).fetchall()
-        refs = [n for (n,) in found if n not in under_way][:limit]
-        for n in refs:
-            self._bury(n)
-        replays = self._db.execute(
-            "DELETE FROM replays WHERE n IN (SELECT n FROM replays WHERE sticky AND at <= ? LIMIT ?)",
-            (self._now - STICKY_MS, limit - len(refs)),
-        ).rowcount
-        return len(refs) + replays
+        count, buried = removal.expire(self._db, self._now, limit, under_way)
+        self.buried += buried
+        return count
 
     def ping(self) -> None:
         self._db.execute("UPDATE meta SET value = ? WHERE key = 'ping'", (self._now,))
 
     def _bury(self, n: int) -> None:
-        """From here on the ref is unknown, whatever happens to this process; its rows are removed in steps."""
-        self._db.execute("DELETE FROM replays WHERE n = (SELECT head FROM refs WHERE n = ?)", (n,))
-        self._db.execute("DELETE FROM replays WHERE ref = ? AND sticky", (n,))
-        self._db.execute(
-            "UPDATE refs SET tenant = '', kind = '', name = n, head = NULL, preamble = NULL, anchor = NULL,"
-            " summary = NULL,"
-            " expires = 0, hour = 0 WHERE n = ?",
-            (n,),
-        )
+        removal.bury(self._db, n)
         self.buried.append(n)
 
-    def remove_some(self, ref: int) -> bool:
-        """Removes some of a buried ref's rows; True if these were the last."""
-        if not index.remove_some(self._db, ref):
-            self.bytes += 1_000_000
-            return False
-        rows = self._db.execute("SELECT n, digest FROM entries WHERE ref = ? LIMIT ?", (ref, ROWS_A_STEP)).fetchall()
-        numbers = [(n,) for n, _ in rows]
-        run = self._db.executemany
-        run("DELETE FROM digests WHERE ref = ? AND digest = ? AND n = ?", [(ref, digest, n) for n, digest in rows])
-        run("DELETE FROM branches WHERE n = ?", numbers)
-        run("DELETE FROM entries WHERE n = ?", numbers)
-        self.bytes += 8192 * len(rows)
-        if len(rows) == ROWS_A_STEP:
-            return False
-        self._db.execute("DELETE FROM preambles WHERE ref = ?", (ref,))
-        self._db.execute("DELETE FROM refs WHERE n = ?", (ref,))
-        return True
+    def remove_some(self, number: int) -> bool:
+        """Removes some of what is buried under this number; True if these were the last rows."""
+        done, written = removal.remove_some(self._db, number)
+        self.bytes += written
+        return done

@@ -13,7 +13,24 @@ import msgspec
 from proxy.errors import StoreUnavailable
 from proxy.stores.contract import Ref
 from proxy.stores.sqlite import schema
-from proxy.stores.sqlite.asks import Adding, Annotate, Delivered, Erase, Expire, Indexing, Keep, Ping, Write
+from proxy.stores.sqlite.asks import (
+    Adding,
+    Annotate,
+    BeginRun,
+    CancelRun,
+    Delivered,
+    DropRun,
+    Erase,
+    Expire,
+    Indexing,
+    Keep,
+    LogRun,
+    Ping,
+    Prune,
+    PutLabel,
+    Redact,
+    Write,
+)
 from proxy.stores.sqlite.cache import Cache
 from proxy.stores.sqlite.link import Link
 from proxy.stores.sqlite.thread import Job
@@ -26,9 +43,9 @@ BATCHES_A_MERGE = 8
 
 
 class _Purge(msgspec.Struct):
-    """Buried refs whose rows are to be removed, and who waits for it."""
+    """The numbers of what is buried and whose rows are to be removed, and who waits for it."""
 
-    refs: list[int]
+    numbers: list[int]
     job: Job[Write] | None
 
 
@@ -105,11 +122,11 @@ class Writer:
                 before = len(transaction.buried)
                 job.answer = self._do(transaction, job.ask)
                 if len(transaction.buried) > before:
-                    waits = isinstance(job.ask, Erase | Expire)
+                    waits = isinstance(job.ask, Erase | Expire | Redact | Prune | DropRun)
                     purges.append(_Purge(transaction.buried[before:], job if waits else None))
             transaction.flush()
             if purge:
-                done = transaction.remove_some(purge.refs[-1])
+                done = transaction.remove_some(purge.numbers[-1])
             elif merge is not None:
                 merged = transaction.merge_some(merge)
             db.execute("COMMIT")
@@ -143,18 +160,31 @@ class Writer:
             case Keep():
                 return transaction.keep(ask)
             case Indexing():
-                transaction.index(ask)
-                return None
+                return transaction.index(ask)
             case Delivered(replays):
                 for ref, key in replays:
                     transaction.deliver(ref, key)
                 return None
             case Annotate():
                 return transaction.annotate(ask)
+            case Redact():
+                return transaction.redact(ask)
+            case Prune():
+                return transaction.prune(ask)
+            case PutLabel():
+                return transaction.label(ask)
+            case BeginRun():
+                return transaction.begin_run(ask)
+            case LogRun():
+                return transaction.log_run(ask)
+            case CancelRun():
+                return transaction.cancel_run(ask)
+            case DropRun():
+                return transaction.drop_run(ask)
             case Erase(ref):
                 return transaction.erase(ref)
             case Expire(limit):
-                return transaction.expire(limit, {n for purge in self._purging for n in purge.refs})
+                return transaction.expire(limit, {n for purge in self._purging for n in purge.numbers})
             case Ping():
                 transaction.ping()
                 return None
@@ -194,20 +224,22 @@ class Writer:
                 self._known[ref] = line
         for grown in transaction.grown:
             self._cache.grown(*grown)
+        for ref in transaction.changed:
+            self._cache.drop(ref)
         while len(self._known) > MOST_KNOWN:
             del self._known[next(iter(self._known))]
 
     def _removed(self, purge: _Purge) -> Job[Write] | None:
-        """All rows of the purge's last ref are gone: the job, if that was the last for it."""
-        purge.refs.pop()
-        if purge.refs:
+        """All rows under the purge's last number are gone: the job, if that was the last for it."""
+        purge.numbers.pop()
+        if purge.numbers:
             return None
         self._purging.popleft()
         self._purged()
         return purge.job
 
     def _give_up(self, error: Exception) -> list[Job[Write]]:
-        """Nobody waits for removals on a disk that fails: the refs are buried, and the sweep finds them again."""
+        """Nobody waits for removals on a disk that fails: all is buried, and the sweep finds it again."""
         waiting = [purge.job for purge in self._purging if purge.job]
         self._purging.clear()
         for job in waiting:

@@ -5,17 +5,18 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import ResponseItem
 from pydantic import TypeAdapter
 
 from proxy.conversation.reply import Reply
 from proxy.dialects.chat import CHAT
-from proxy.dialects.responses.items import PREFIXES, read_input
+from proxy.dialects.responses.items import PREFIXES, pieces, read_input, referred
 from proxy.dialects.responses.reply import response
 from proxy.dialects.responses.request import read
-from proxy.errors import InvalidBody
+from proxy.dialects.responses.sealed import REASONING, SUMMARY, seal
+from proxy.errors import InvalidBody, NotFound
 
 ID = "ab" * 24
 _ITEM: TypeAdapter[Any] = TypeAdapter(ResponseItem)
@@ -161,7 +162,8 @@ def test_output_sent_back_is_the_message_that_it_was_made_from(text: str, though
 @pytest.mark.parametrize(
     ("item", "param"),
     [
-        ({"type": "item_reference"}, "input.id"),
+        ({"type": "item_reference"}, "input[0].id"),
+        ({"type": "item_reference", "id": "a", "role": "user"}, "input[0].role"),
         ({"type": "compaction", "encrypted_content": "x"}, "input[0].encrypted_content"),
         ({"type": "compaction", "encrypted_content": "remora-summary-1.!"}, "input[0].encrypted_content"),
         ({"type": "compaction", "encrypted_content": "remora-summary-1.MQ=="}, "input[0].encrypted_content"),
@@ -197,3 +199,135 @@ def test_ids_are_kept_and_made() -> None:
     _, listed = read_input([{**call("a"), "id": "fc_mine"}, call("b")], ID)
     assert [orjson.loads(each)["id"] for each in listed] == ["fc_mine", f"fc_{ID}01i"]
     assert len(set(PREFIXES.values())) == len(PREFIXES)
+
+
+def test_items_of_a_client_are_given_ids_of_ours() -> None:
+    given = [{"role": "user", "content": "a", "id": "msg_theirs"}, {"type": "item_reference", "id": "rs_1"}, call("b")]
+    stored = {"type": "reasoning", "id": "rs_1", "summary": []}
+    _, listed = read_input(given, ID, {"rs_1": orjson.dumps(stored)}, member="items", ours=True)
+    found = [orjson.loads(each) for each in listed]
+    assert [each["id"] for each in found] == [f"msg_{ID}00i", f"rs_{ID}01i", f"fc_{ID}02i"]
+    assert found[1] == {**stored, "id": f"rs_{ID}01i"}
+    for odd, param in (("hi", "items"), ([3], "items[0]"), ([{"role": "user"}], "items[0].content")):
+        with pytest.raises(InvalidBody) as told:
+            read_input(odd, ID, member="items", ours=True)
+        assert told.value.param == param
+
+
+def test_an_item_may_stand_in_the_input_once() -> None:
+    stored = {"msg_1": orjson.dumps({"type": "message", "role": "user", "content": "a", "id": "msg_1"})}
+    for second in ({"role": "user", "content": "b", "id": "msg_1"}, {"type": "item_reference", "id": "msg_1"}):
+        with pytest.raises(InvalidBody) as told:
+            read_input([{"id": "msg_1"}, second], ID, stored)
+        assert told.value.message == (
+            "Duplicate item found with id msg_1. Remove duplicate items from your input and try again."
+        )
+        assert told.value.param == "input"
+
+
+def test_an_unknown_reference_is_not_found() -> None:
+    for reference in ({"type": "item_reference", "id": "msg_9"}, {"type": None, "id": "msg_9"}):
+        with pytest.raises(NotFound) as told:
+            read_input([reference], ID)
+        assert (told.value.message, told.value.param) == ("Item with id 'msg_9' not found.", "input")
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"input":[{"type":"item_reference","id":"a"},{"id":"b"},{"type":"item_reference","id":"a"}]}', ("a", "b")),
+        (b'{"items":[{"type":"item_reference","id":"a"}]}', ("a",)),
+        (
+            b'{"input":[{"type":"item_reference","id":3},{"role":"user","id":"c","content":"a"},4,{"type":"message"}]}',
+            (),
+        ),
+        (b'{"input":"id"}', ()),
+        (b'["id"]', ()),
+        (b'{"id"', ()),
+        (b"", ()),
+    ],
+)
+def test_what_the_input_refers_to(body: bytes, found: tuple[str, ...]) -> None:
+    assert referred(body) == found
+
+
+def test_a_call_that_was_cut_off_is_left_out_unless_it_was_answered() -> None:
+    cut = {**call("a"), "arguments": '{"x', "status": "incomplete"}
+    whole = {**call("a"), "status": "incomplete"}
+    assert messages({"role": "user", "content": "u"}, cut) == [{"role": "user", "content": "u"}]
+    assert messages(whole)[0]["tool_calls"] == [chat_call("a")]
+    assert messages({**cut, "status": "completed"})[0]["tool_calls"]
+    assert [each["role"] for each in messages(cut, answer("a"))] == ["assistant", "tool"]
+
+
+def test_reasoning_in_the_upstreams_own_form_comes_back() -> None:
+    held = {"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}], "odd": [1]}
+    sealed = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": seal(REASONING, held)}
+    assert messages(sealed, {"role": "assistant", "content": "a"}) == [
+        {"role": "assistant", "content": "a", "reasoning_details": held["reasoning_details"]}
+    ]
+
+
+PARTS = st.lists(st.one_of(
+    st.builds(lambda text: {"type": "input_text", "text": text}, TEXT | st.just("")),
+    st.builds(lambda url, how: {"type": "input_image", "image_url": url, "detail": how}, TEXT,
+              st.sampled_from([None, "auto", "low"])),
+    st.builds(lambda data: {"type": "input_file", "file_data": data, "filename": "f"}, TEXT),
+), max_size=2)  # fmt: skip
+SAID = st.lists(st.one_of(
+    st.builds(lambda text: {"type": "output_text", "text": text, "annotations": [], "logprobs": []}, TEXT),
+    st.builds(lambda text: {"type": "input_text", "text": text}, TEXT),
+    st.builds(lambda text: {"type": "refusal", "refusal": text}, TEXT),
+), max_size=2)  # fmt: skip
+DETAILS = {"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}
+ITEMS = st.lists(st.one_of(
+    st.builds(lambda role, content: {"role": role, "content": content},
+              st.sampled_from(["user", "system", "developer"]), TEXT | PARTS),
+    st.builds(lambda content, how: {"type": "message", "role": "assistant", "content": content, "status": how},
+              TEXT | SAID | st.just(""), st.sampled_from(["completed", "incomplete", None])),
+    st.builds(lambda name, text, how: {"type": "function_call", "call_id": name, "name": "f", "arguments": text,
+                                     "status": how},
+              st.sampled_from("ab"), st.sampled_from(["{}", '{"a']), st.sampled_from(["completed", "incomplete"])),
+    st.builds(lambda name: {"type": "custom_tool_call", "call_id": name, "name": "c", "input": "ls"}, st.just("c")),
+    st.builds(answer, st.sampled_from("ab"), TEXT | PARTS),
+    st.builds(lambda texts, sealed: {"type": "reasoning", "summary": [], "encrypted_content": sealed,
+                                     "content": [{"type": "reasoning_text", "text": text} for text in texts]},
+              st.lists(TEXT, max_size=2), st.sampled_from([None, "foreign", seal(REASONING, DETAILS)])),
+    st.builds(lambda text: {"type": "compaction", "encrypted_content": seal(SUMMARY, text)}, TEXT),
+    st.builds(lambda name: {"type": "item_reference", "id": name}, st.sampled_from(["msg_k", "fc_k"])),
+), max_size=8, unique_by=lambda item: item["id"] if item.get("type") == "item_reference" else id(item))  # fmt: skip
+KNOWN = {
+    "msg_k": b'{"type":"message","id":"msg_k","role":"assistant","status":"completed","content":[]}',
+    "fc_k": orjson.dumps({**call("k"), "id": "fc_k", "status": "completed"}),
+}
+
+
+@settings(deadline=None)
+@given(ITEMS)
+def test_pieces_are_the_messages_of_the_request(items: list[dict[str, object]]) -> None:
+    """Whoever reads the listed items again, as a whole or as a client that sends them back, gets the same messages."""
+    made, listed = read_input(items, ID, KNOWN)
+    found = pieces(listed)
+    assert [orjson.loads(piece.wire) for piece in found] == made
+    places = [at for piece in found for at in piece.items]
+    assert places == sorted(set(places))
+    assert all(piece.items and piece.items[-1] < len(listed) for piece in found)
+    for each in listed:
+        assert type(_ITEM.validate_python(orjson.loads(each), strict=True)).__name__ != "dict"
+    again, items_again = read_input([*map(orjson.loads, listed)], "cd" * 24)
+    assert again == made
+    assert [*map(orjson.loads, items_again)] == [*map(orjson.loads, listed)]
+    ours = read_input(items, ID, KNOWN, member="items", ours=True)[1]
+    assert pieces(ours) == found
+    assert [orjson.loads(item)["id"] for item in ours] == [
+        f"{PREFIXES[orjson.loads(item)['type']]}_{ID}{at:02x}i" for at, item in enumerate(ours)
+    ]
+
+
+@settings(deadline=None)
+@given(ITEMS, st.data())
+def test_an_item_that_no_piece_names_says_nothing(items: list[dict[str, object]], data: st.DataObject) -> None:
+    made, listed = read_input(items, ID, KNOWN)
+    named = {at for piece in pieces(listed) for at in piece.items}
+    rest = [item for at, item in enumerate(listed) if at in named]
+    assert [orjson.loads(piece.wire) for piece in pieces(rest)] == made

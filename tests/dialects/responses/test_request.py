@@ -20,6 +20,7 @@ from proxy.errors import InvalidBody, NotFound
 from tests.dialects.responses.grammar import check_response
 
 ID = "ab" * 24
+NUMBERS = {"temperature", "top_p", "presence_penalty", "frequency_penalty", "max_output_tokens", "top_logprobs"}
 
 
 def ask(**members: object) -> Asked:
@@ -60,8 +61,7 @@ def test_what_cannot_be_done_is_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(HONOURED))
 def test_each_honoured_member_is_looked_at(name: str) -> None:
     """A value of the wrong type is refused by the member's name."""
-    error = refused({"input": "hi", "model": "m", name: 7 if name not in (
-        "temperature", "top_p", "presence_penalty", "frequency_penalty", "max_output_tokens", "top_logprobs") else "x"})  # fmt: skip
+    error = refused({"input": "hi", "model": "m", name: "x" if name in NUMBERS else 7})
     assert error.param == name
     if name != "input":
         chat(**{name: None})
@@ -129,6 +129,7 @@ def test_members_become_those_of_chat(given: dict[str, object], made: dict[str, 
         ({"n": 2}, "n"),
         ({"input": None}, "input"),
         ({"input": []}, "input"),
+        ({"input": [{"type": "reasoning", "summary": []}]}, "input"),
         ({"previous_response_id": ""}, "previous_response_id"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
     ],
@@ -160,6 +161,33 @@ def test_the_facts_of_a_request() -> None:
     assert asked.items == ()
 
 
+def test_what_it_goes_on_from() -> None:
+    named: list[dict[str, object]] = [{"conversation": "conv_1"}, {"conversation": {"id": "conv_1"}}]
+    for each in (*named, {"conversation_id": "conv_1"}):
+        asked = ask(**each, input=None)
+        assert (asked.conversation, asked.previous) == ("conv_1", "")
+        assert (asked.echo["conversation"], asked.echo["conversation_id"]) == ({"id": "conv_1"}, "conv_1")
+        assert orjson.loads(asked.chat)["messages"] == []
+    assert not {"conversation", "conversation_id"} & set(ask().echo)
+
+
+def test_truncation_that_was_left_out_is_disabled_in_the_reply() -> None:
+    ways: list[dict[str, object]] = [{}, {"truncation": "auto"}, {"truncation": "disabled"}, {"truncation": None}]
+    told = [(ask(**each).truncates, ask(**each).echo["truncation"]) for each in ways]
+    assert told == [(None, "disabled"), (True, "auto"), (False, "disabled"), (None, "disabled")]
+
+
+def test_references_are_read_as_the_items_that_they_name() -> None:
+    content = [{"type": "input_text", "text": "a"}]
+    stored = orjson.dumps({"type": "message", "role": "user", "id": "msg_x", "status": "completed", "content": content})
+    body = b'{"input":[{"type":"item_reference","id":"msg_x"}]}'
+    asked = read(body, ID, {"msg_x": stored})
+    assert orjson.loads(asked.chat)["messages"] == [{"role": "user", "content": "a"}]
+    assert [orjson.loads(item) for item in asked.items] == [orjson.loads(stored)]
+    with pytest.raises(NotFound, match="Item with id 'msg_x' not found"):
+        read(body, ID)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
     | st.sampled_from(["message", "function_call", "function", "user", "assistant", "input_text", "json_schema"]),
@@ -180,7 +208,7 @@ def test_hostile_bodies_are_refused_and_nothing_else(body: dict[str, object], it
         except (InvalidBody, NotFound) as error:
             told = error.param or error.message
         else:
-            told = orjson.loads(asked.chat)["messages"] or asked.previous or asked.conversation or asked.items
+            told = orjson.loads(asked.chat)["messages"] or asked.previous or asked.conversation
         assert told
 
 

@@ -186,8 +186,8 @@ class Pruning:
         f = entry(e)
         await store.append(adding(CHAIN, f, note=b"named", replay=replay("f", f)))
         kept = [summary(of) for of in (a, b, d, e, f)]
-        for each in kept:
-            assert await store.keep_summary(CHAIN, each, revision=0) is True
+        for made in kept:
+            assert await store.keep_summary(CHAIN, made, revision=0) is True
         for each in (b, c, d):
             assert await store.prune(CHAIN, each.id) is True
         assert list(await store.summaries(CHAIN)) == [kept[0], kept[3], kept[4]]

@@ -4,7 +4,6 @@ The id of an item says at which place of which response's output it stands, so t
 agree whatever ids the upstream gave (there are servers that give other ones in the two).
 """
 
-import json
 import re
 from collections.abc import Mapping
 
@@ -20,6 +19,9 @@ _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _prefix = re.compile(r"[a-z]{1,16}(?=_)").match
 _TELLING = (b'"response"', b'"item"', b'"item_id"')
 """An event that has none of these members names nothing."""
+_surrogate = re.compile(rb"\\u([dD])")
+_MASK = rb"\ufdd0"
+_DECODED = "\ufdd0".encode()
 _BOM = b"\xef\xbb\xbf"
 _OTHER = "item"
 """Starts the id of an item whose own says nothing."""
@@ -84,8 +86,7 @@ class Renamer:
         try:
             fields = fields_of(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            mended = _mended(data)
-            return self._event(mended) if mended is not None and mended != data else None
+            return self._with_half_a_pair(data)
         changed: dict[str, bytes] = {}
         at = _place(fields)
         if (item := fields.get("item")) is not None and at is not None and bytes(item).startswith(b"{"):
@@ -98,6 +99,15 @@ class Renamer:
         if not changed:
             return None
         return encode({**fields, **{name: msgspec.Raw(raw) for name, raw in changed.items()}})
+
+    def _with_half_a_pair(self, data: bytes) -> bytes | None:
+        """An event that holds half a surrogate pair, the other half of which comes in the next: to the parser it is
+        shown as other characters, and goes on as it came."""
+        if _MASK in data or not _surrogate.search(data):
+            return None
+        made = self._event(_surrogate.sub(lambda found: _MASK + found[1], data))
+        # in a member's name it was decoded, and cannot be told from what stood there
+        return None if made is None or _DECODED in made else made.replace(_MASK, b"\\u")
 
 
 def _response(raw: bytes, id: str, echo: Mapping[str, msgspec.Raw], prefixes: dict[int, str]) -> bytes:
@@ -136,13 +146,3 @@ def _place(fields: Mapping[str, msgspec.Raw]) -> int | None:
 
 def _raw(echo: Mapping[str, object]) -> dict[str, msgspec.Raw]:
     return {name: msgspec.Raw(encode(value)) for name, value in echo.items()}
-
-
-def _mended(data: bytes) -> bytes | None:
-    """With half a surrogate pair in a string, which only `json` takes, joined or replaced; None for what is no JSON."""
-    try:
-        value = json.loads(data.decode())
-    except (ValueError, RecursionError):
-        return None
-    text = json.dumps(value, ensure_mended=False)
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()

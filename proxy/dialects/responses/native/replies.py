@@ -34,6 +34,7 @@ class _Response(msgspec.Struct):
     incomplete_details: object = None
     error: object = None
     usage: object = None
+    service_tier: object = None
 
 
 class _Output(msgspec.Struct):
@@ -44,8 +45,8 @@ class Event(msgspec.Struct, gc=False):
     """An event of a stream, in which any member may be missing."""
 
     type: object = None
-    response: msgspec.Raw | None = None
-    item: msgspec.Raw | None = None
+    response: msgspec.Raw = msgspec.Raw()
+    item: msgspec.Raw = msgspec.Raw()
     output_index: object = None
     content_index: object = None
     delta: object = None
@@ -78,6 +79,9 @@ def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
         draft.add(name, each)
         if draft.over:
             break
+    if ended and not draft.over:
+        # that it was in progress is what the first event said
+        draft.response.status = None
     reply = _reply(draft.response, draft.output(), call, ended=ended and draft.began, error=draft.error)
     if ended and draft.began and not reply.error and (reply.message is None or draft.broken) and _is_text(data):
         return msgspec.structs.replace(reply, message=None, whole=False, error=UNREADABLE)
@@ -114,7 +118,7 @@ class Draft:
             self.error, self.over = error, True
         kind = event.type if isinstance(event.type, str) else name.decode(errors="replace")
         self.began = self.began or kind.startswith("response.")
-        if event.response is not None and (kind in TERMINAL or kind == "response.created"):
+        if event.response and (kind in TERMINAL or kind == "response.created"):
             try:
                 self.response, self._whole = _read(bytes(event.response))
             except (msgspec.DecodeError, ValueError, RecursionError):
@@ -125,7 +129,7 @@ class Draft:
                 self.response.status = kind.removeprefix("response.")
             return
         at = event.output_index if type(event.output_index) is int else len(self._items)
-        if event.item is not None:
+        if bytes(event.item).startswith(b"{"):
             if kind == "response.output_item.done":
                 self._items[at] = bytes(event.item)
                 self._open.pop(at, None)
@@ -190,6 +194,9 @@ def _reply(read: _Response, output: Iterable[bytes], call: Call, *, ended: bool,
         _natural(usage, "output_tokens"),
         _natural(_inside(usage, "input_tokens_details"), "cached_tokens"),
         error,
+        cache_write_tokens=_natural(_inside(usage, "input_tokens_details"), "cache_write_tokens"),
+        reasoning_tokens=_natural(_inside(usage, "output_tokens_details"), "reasoning_tokens"),
+        service_tier=read.service_tier if isinstance(read.service_tier, str) else "",
     )
 
 

@@ -120,7 +120,8 @@ def full(wire: bytes, aside: bytes) -> bytes:
         sent = iter(() if more.silent else items)
         items = []
         for at in map(str, range(more.count)):
-            left_out = more.left_out.get(at)
-            items.append(bytes(more.instead.get(at) or next(sent)) if left_out is None else bytes(left_out))
+            if (left_out := more.left_out.get(at)) is not None:
+                items.append(bytes(left_out))
+            elif (each := next(sent, None)) is not None:
+                items.append(bytes(more.instead.get(at, each)))
     return items[0] if len(items) == 1 else b"[%b]" % b",".join(items)
-

@@ -44,7 +44,7 @@ def output(id: str = "call_1", text: object = "done", kind: str = "function_call
 
 def response(items: Sequence[object], status: str = "completed", **more: object) -> dict[str, Any]:
     usage = {
-        "input_tokens": 20, "input_tokens_details": {"cached_tokens": 8}, "output_tokens": 7,
+        "input_tokens": 20, "input_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 2}, "output_tokens": 7,
         "output_tokens_details": {"reasoning_tokens": 3}, "total_tokens": 27,
     }  # fmt: skip
     made: dict[str, Any] = {

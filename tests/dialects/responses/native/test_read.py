@@ -157,7 +157,8 @@ def varied(draw: Callable[[st.SearchStrategy[Any]], Any], item: dict[str, object
     """An item as some SDK would send it back; None: it leaves it out."""
     kind, made = item["type"], dict(item)
     if kind == "reasoning":
-        return draw(st.sampled_from([made, None, {**made, "content": None, "status": None}]))
+        way: dict[str, object] | None = draw(st.sampled_from([made, None, {**made, "content": None, "status": None}]))
+        return way
     ways = draw(st.sets(st.sampled_from(["id", "status", "parts", "type", "nulls", "order", "other id"])))
     if "id" in ways:
         made.pop("id", None)
