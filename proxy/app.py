@@ -100,7 +100,7 @@ async def running(settings: Settings, policies: Policies, *, shared: bool = Fals
         stored = await _stored(settings, house, stack)
         handler = Handler(
             house=house,
-            relay=Relay(upstream),
+            relay=Relay(upstream, timeout_s=settings.idle_timeout_s),
             tenants=Tenants(settings.tenant, settings.api_keys, await store.secret()),
             dialects=DIALECTS,
             generates=generates,
@@ -122,6 +122,7 @@ async def running(settings: Settings, policies: Policies, *, shared: bool = Fals
             "--listen",
             stack,
             stop_timeout_s=settings.stop_timeout_s,
+            take_timeout_s=settings.idle_timeout_s,
             shared=shared,
         )
         loop = asyncio.get_running_loop()

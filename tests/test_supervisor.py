@@ -158,7 +158,7 @@ async def stops_in_order(here: Crew, upstream: ScriptedUpstream) -> None:
 
 
 def sockets(pid: int) -> int:
-    return sum(os.readlink(entry.path).startswith("socket:") for entry in os.scandir(f"/proc/{pid}/fd"))
+    return sum(str(entry.readlink()).startswith("socket:") for entry in Path(f"/proc/{pid}/fd").iterdir())
 
 
 async def test_a_worker_that_hangs_or_dies_is_missed_and_replaced_and_none_outlives_the_supervisor(

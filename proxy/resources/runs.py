@@ -16,11 +16,11 @@ from proxy.stores.contract import End, Ref, Run, Store, tag
 
 TICK_S = 0.5
 """How often logs are written, and signs of a cancellation read."""
-BEAT_S = 2.0
+BEAT_S = 1.0
 """How often the owner of a run that has nothing to write says that it is alive."""
-SILENT_MS = 20_000
+SILENT_MS = 10_000
 """An owner who was silent for so long is dead: its run has failed."""
-SWEEP_EVERY_S = 5.0
+SWEEP_EVERY_S = 2.0
 SWEPT_AT_ONCE = 20
 READ_AT_ONCE = 256
 """Events in one read of a log."""
@@ -121,14 +121,16 @@ class Runs:
         store: Store,
         *,
         log_s: float,
+        silent_ms: int = SILENT_MS,
         failed: Callable[[bytes], bytes],
         say: Callable[[str], None],
         broke: Callable[[Exception], None],
     ) -> None:
-        """`log_s`: how long the log of an ended run is kept. `failed`: the state of a run whose owner died -> its state
+        """`log_s`: how long the log of an ended run is kept. `silent_ms`: who is silent for so long is dead. `failed`: the state of a run whose owner died -> its state
         as a failed one. `say` is told in a line that the store cannot be written, `broke` of bugs."""
         self._store = store
         self._log_s = log_s
+        self._silent_ms = silent_ms
         self._failed = failed
         self._say = say
         self._broke = broke
@@ -338,8 +340,8 @@ class Runs:
 
     async def _sweep(self) -> None:
         """Runs whose owners died have failed."""
-        for run in await self._store.stale_runs(SILENT_MS, SWEPT_AT_ONCE):
-            if run.owner == self._owner and (run.ref.tenant, run.entry) in self._lives:
+        for run in await self._store.stale_runs(self._silent_ms, SWEPT_AT_ONCE):
+            if run.owner == self._owner and self.live(run.ref.tenant, run.entry):
                 continue
             state = self._failed(run.state)
             event = _last_event(notes.response(notes.read(state)) or b"null", run.events)

@@ -7,12 +7,12 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-from aiohttp import StreamReader, web
+from aiohttp import web
 from multidict import CIMultiDict
 
 from proxy.errors import UpstreamError
 from proxy.exchange.record import ExchangeRecord
-from proxy.server.patience import Patience
+from proxy.server.patience import Patience, arriving
 from proxy.upstream.contract import Download, Frame, Relaying, UpstreamSocket
 from proxy.upstream.headers import to_client
 
@@ -40,10 +40,10 @@ def relayed(response: web.StreamResponse) -> None:
 class Relay:
     """Relays requests to one upstream. The application must run `add_nothing` on `on_response_prepare`."""
 
-    def __init__(self, upstream: Relaying, *, write_timeout_s: float = 300.0) -> None:
-        """`write_timeout_s`: a client that takes nothing for so long counts as gone."""
+    def __init__(self, upstream: Relaying, *, timeout_s: float = 300.0) -> None:
+        """`timeout_s`: a client that takes nothing, or sends nothing of its body, for so long counts as gone."""
         self._upstream = upstream
-        self._write_timeout_s = write_timeout_s
+        self._timeout_s = timeout_s
 
     async def relay(
         self,
@@ -66,9 +66,9 @@ class Relay:
             if web.WebSocketResponse(protocols=offered).can_prepare(request):
                 return await self._websocket(request, offered, target, headers, record)
         started = time.perf_counter()
-        reply = await self._upstream.download(request.method, target, headers, _upload(request, first))
+        reply = await self._upstream.download(request.method, target, headers, _upload(request, first, self._timeout_s))
         record.upstream_ms = (time.perf_counter() - started) * 1000
-        return await _answer(request, reply, record, self._write_timeout_s)
+        return await _answer(request, reply, record, self._timeout_s)
 
     async def _websocket(
         self,
@@ -85,7 +85,7 @@ class Relay:
         opened = await self._upstream.open_socket(target, headers, offered)
         record.upstream_ms = (time.perf_counter() - started) * 1000
         if not isinstance(opened, UpstreamSocket):
-            return await _answer(request, opened, record, self._write_timeout_s)
+            return await _answer(request, opened, record, self._timeout_s)
         record.status = 101
         try:
             client = await _accept(request, opened, offered)
@@ -154,20 +154,21 @@ def cut(request: web.Request) -> None:
         transport.close()
 
 
-def _upload(request: web.Request, first: Sequence[bytes]) -> bytes | AsyncIterator[bytes] | None:
+def _upload(request: web.Request, first: Sequence[bytes], timeout_s: float) -> bytes | AsyncIterator[bytes] | None:
     """The client's body on its way up, with the framing that it came in."""
     if not request.body_exists:
         return None
     content = request.content
     if content.is_eof() and "Content-Length" in request.headers:
         return b"".join([*first, content.read_nowait()])
-    return _parts(first, content) if first else content.iter_any()
+    rest = arriving(request, timeout_s)
+    return _parts(first, rest) if first else rest
 
 
-async def _parts(first: Sequence[bytes], rest: StreamReader) -> AsyncIterator[bytes]:
+async def _parts(first: Sequence[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     for part in first:
         yield part
-    async for part in rest.iter_any():
+    async for part in rest:
         yield part
 
 

@@ -1,6 +1,7 @@
-"""How long a client may take nothing."""
+"""How long a client may take nothing, or send nothing."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 
@@ -32,3 +33,35 @@ class Patience:
             self._timer = self._loop.call_later(left, self._look)
         elif self._request.transport is not None:
             self._request.transport.abort()
+
+
+SLOWEST_BYTES_PER_S = 1024
+"""A body may take longer than a pause by so much: who sends a byte now and then is not heard for ever."""
+
+
+async def arriving(request: web.Request, limit_s: float) -> AsyncIterator[bytes]:
+    """The pieces of a body as they come. A client that sends nothing for `limit_s`, or makes its reader wait longer than
+    that by more than its bytes excuse, is cut off, which cancels its handler.
+
+    Raises what aiohttp raises for a body that breaks off: ConnectionError, RequestPayloadError."""
+    content = request.content
+    if content.is_eof():
+        if data := content.read_nowait():
+            yield data
+        return
+    loop = asyncio.get_running_loop()
+    patience = Patience(request, limit_s)
+    left_s = limit_s
+    try:
+        while True:
+            asked = loop.time()
+            with patience:
+                data = await content.readany()
+            if not data:
+                return
+            left_s += len(data) / SLOWEST_BYTES_PER_S - (loop.time() - asked)
+            if left_s < 0 and request.transport is not None:
+                request.transport.abort()
+            yield data
+    finally:
+        patience.end()

@@ -24,7 +24,7 @@ from tests.support.openresponses import check_error, check_reply, check_stream
 from tests.support.steps import stepping
 from tests.support.upstream import Received, Script, ScriptedUpstream
 
-EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "200"))
 WITHIN_S = 10.0
 Json = Any
 
@@ -124,11 +124,11 @@ QUERY = st.dictionaries(
     st.sampled_from(["", "0", "1", "100", "101", "-1", "9" * 30, "1.5", "\u0661", "asc", "desc", "ASC", "true", "x"])
     | st.sampled_from(["false", "\x00", "{item}", "{response}", "message.input_image.image_url", "%"])
     | TEXT.filter(lambda text: text.isprintable()),
-    max_size=3,
+    min_size=1,
+    max_size=2,
 )
 HEADERS = st.sampled_from(
-    [{}] * 6
-    + [{"Content-Type": "text/plain"}, {"Content-Encoding": "gzip"}, {"Content-Encoding": "x"}]
+    [{"Content-Type": "text/plain"}, {"Content-Encoding": "gzip"}, {"Content-Encoding": "x"}]
     + [{"X-Session-Id": "s"}, {"X-Session-Id": "é"}, {"X-Session-Id": "x" * 5000}, {"Idempotency-Key": "k"}]
 )
 
@@ -145,7 +145,7 @@ def places(value: Json, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 def spoiled(draw: st.DrawFn, base: Json) -> Json:
     """A right body with up to three things in it changed."""
     made = copy.deepcopy(base)
-    for _ in range(draw(st.integers(0, 3))):
+    for _ in range(draw(st.sampled_from([0, 1, 1, 1, 2, 3]))):
         found = list(places(made))
         if not found:
             break
@@ -177,19 +177,27 @@ class Asked(msgspec.Struct, frozen=True):
     """Ids that take the place of right ones."""
 
 
+def now_and_then(draw: st.DrawFn, often: int) -> bool:
+    """Once in so many times. Not drawn as a number: Hypothesis likes the ends of a range."""
+    return draw(st.sampled_from([False] * (often - 1) + [True]))
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> Asked:
     route = draw(st.sampled_from(ROUTES))
     body: bytes | None = None
-    if route.bodies:
-        raw = st.one_of(*[spoiled(base).map(lambda made: json.dumps(made).encode()) for base in route.bodies])
-        cut = st.tuples(raw, st.integers(1, 50)).map(lambda both: both[0][: -both[1]])
-        body = draw(st.one_of(raw, raw, raw, raw, cut, RAW))
-    elif draw(st.integers(0, 9)) == 0:
+    if route.bodies and not now_and_then(draw, 6):
+        body = json.dumps(draw(spoiled(draw(st.sampled_from(route.bodies))))).encode()
+        if now_and_then(draw, 12):
+            body = body[: -draw(st.integers(1, 50))]
+    elif route.bodies or now_and_then(draw, 12):
         body = draw(RAW)
-    ids = {kind: draw(WRONG_IDS) for kind in KINDS if draw(st.integers(0, 5)) == 0}
-    query = draw(st.just({}) | QUERY) if route.method == "GET" else {}
-    return Asked(route.method, route.path, body, query, draw(HEADERS), ids)
+    ids = {}
+    if now_and_then(draw, 4):
+        ids[draw(st.sampled_from([kind for kind in KINDS if kind in route.path] or KINDS))] = draw(WRONG_IDS)
+    query = draw(QUERY) if route.method == "GET" and not now_and_then(draw, 4) else {}
+    headers = draw(HEADERS) if now_and_then(draw, 4) else {}
+    return Asked(route.method, route.path, body, query, headers, ids)
 
 
 class World:
@@ -299,7 +307,7 @@ async def check(world: World, example: list[Asked]) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_malformed_requests_are_refused_and_leave_nothing_behind(world: World) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(st.lists(requests(), min_size=1, max_size=4))
+    @given(st.lists(requests(), min_size=2, max_size=6))
     def run(example: list[Asked]) -> None:
         world.runner.run(check(world, example))
 

@@ -45,7 +45,7 @@ async def passing(
         idle_timeout_s=idle_timeout_s,
     )
     await client.open()
-    relay = Relay(client, write_timeout_s=write_timeout_s)
+    relay = Relay(client, timeout_s=write_timeout_s)
     here = Passing("127.0.0.1", 0)
 
     async def handle(request: web.Request) -> web.StreamResponse:

@@ -165,11 +165,12 @@ STALE = Script(
     """
 local id, silent = ARGV[3], tonumber(ARGV[4])
 local at = alive() and run(id)
-if not at or at[3] == 1 then return {0} end
-if at[5] > clock - silent then return {1, at[5]} end
-return {2, at}
+if not at or at[3] == 1 then return {at and 1 or 0} end
+if at[5] > clock - silent then return {2, at[5]} end
+return {3, at}
 """,
     ENTRY,
     RUN,
 )
-"""Answers 0: there is no such run, or it has ended; 1, and when its owner was heard of; or 2, and the run."""
+UNKNOWN, ENDED, HEARD, SILENT = range(4)
+"""What `STALE` answers; behind `HEARD` when that was, behind `SILENT` the run."""

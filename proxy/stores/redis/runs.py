@@ -6,10 +6,10 @@ from typing import cast
 
 from proxy.stores.contract import End, Ref, Run
 from proxy.stores.redis import rows, running
-from proxy.stores.redis.keys import TAG_BYTES, Keys
+from proxy.stores.redis.keys import TAG_BYTES
 from proxy.stores.redis.labels import Labels
 from proxy.stores.redis.link import Argument, Reply
-from proxy.stores.redis.nodes import Nodes
+from proxy.stores.redis.listing import STRAY_MS
 from proxy.stores.redis.script import Script
 
 RUNS_AT_ONCE = 100
@@ -33,6 +33,9 @@ class Runs(Labels):
         flags = (b"1" if recorded else b"0", b"1" if ref.kind == "conversation" else b"0")
         told = (id, owner, state, rows.pack_ref(ref), *flags, *making)
         begun, *due = cast("tuple[int, bytes | None]", await self._on_run(running.BEGIN, tag, *told))
+        if nodes.cluster and begun and recorded:
+            # the name that was set before looked old enough to be a stray
+            await nodes.ask(keys.runs, b"ZADD", keys.runs, b"NX", 0, tag + id)
         if nodes.cluster and due and due[0] and ttl_s is not None:
             await nodes.ask(keys.due, b"ZADD", keys.due, b"LT", now + ttl_s * 1000, tag + due[0])
         return begun == 1
@@ -53,7 +56,7 @@ class Runs(Labels):
         if end:
             over = b"1" if end.keep else b"0", int(end.log_s * 1000)
         told = (rows.key_of(entry) or b"", owner, tag, *over, b"" if state is None else b"s" + state, *events)
-        reply = await self._surely(self._on_run(running.LOG, tag, *told))
+        reply = await self._on_run(running.LOG, tag, *told)
         if reply is None:
             return None
         run, look, made = cast("tuple[Reply, int | None, bytes]", reply)
@@ -74,12 +77,12 @@ class Runs(Labels):
     async def cancel_run(self, ref: Ref, entry: str) -> Run | None:
         _, keys, _ = self._nodes()
         told = rows.key_of(entry) or b""
-        return _run(entry, await self._surely(self._on_run(running.CANCEL, keys.tag(ref), told)))
+        return _run(entry, await self._on_run(running.CANCEL, keys.tag(ref), told))
 
     async def drop_run(self, ref: Ref, entry: str) -> bool:
         _, keys, _ = self._nodes()
         tag = keys.tag(ref)
-        return await self._surely(self._on_run(running.DROP, tag, rows.key_of(entry) or b"", tag)) == 1
+        return await self._on_run(running.DROP, tag, rows.key_of(entry) or b"", tag) == 1
 
     async def _on_run(self, script: Script, tag: bytes, *arguments: Argument) -> Reply:
         nodes, keys, _ = self._nodes()
@@ -87,27 +90,55 @@ class Runs(Labels):
         return await nodes.run(script, to, self._ms(), self._clock(), *arguments)
 
     async def stale_runs(self, silent_ms: int, most: int) -> Sequence[Run]:
+        nodes, keys, _ = self._nodes()
         found: list[Run] = []
         heard, start = self._ms() - silent_ms, 0
         while len(found) < most:
-            nodes, keys, _ = self._nodes()
             size = min(most - len(found), RUNS_AT_ONCE)
-            asked = await nodes.ask(
-                keys.runs, b"ZRANGEBYSCORE", keys.runs, b"-inf", heard, b"LIMIT", start, size
-            )
+            asked = await nodes.ask(keys.runs, b"ZRANGEBYSCORE", keys.runs, b"-inf", heard, b"LIMIT", start, size)
             members = cast("Sequence[bytes]", asked)
-            looks = await asyncio.gather(*[self._stale(nodes, keys, member, silent_ms) for member in members])
+            looks = await asyncio.gather(*[self._stale(member, silent_ms, heard) for member in members])
             found += [run for run, _ in looks if run]
             if len(members) < size:
                 break
             start += sum(stays for _, stays in looks)
         return found
 
-    async def _stale(self, nodes: Nodes, keys: Keys, member: bytes, silent_ms: int) -> tuple[Run | None, bool]:
-        """The run, if it is one; and whether it goes on being named among those that may be."""
+    async def _stale(self, member: bytes, silent_ms: int, heard: int) -> tuple[Run | None, bool]:
+        """The run, if it is silent; and whether it goes on being named among those that may be."""
+        nodes, keys, _ = self._nodes()
         tag, id = member[:TAG_BYTES], member[TAG_BYTES:]
-        reply = await self._on_run(running.STALE, tag, id, silent_ms)
-        status, *of = cast("list[Reply]", reply)
-        if status == 2:
+        status, *of = cast("list[Reply]", await self._on_run(running.STALE, tag, id, silent_ms))
+        if status == running.SILENT:
             return _run(id.hex(), of[0]), True
-        return None, True
+        if status == running.HEARD:
+            # another may have named it later meanwhile
+            beat = cast("int", of[0])
+            await nodes.ask(keys.runs, b"ZADD", keys.runs, b"XX", b"GT", beat, member)
+            return None, beat <= heard
+        if status == running.UNKNOWN and nodes.cluster and _made_ms(id) > self._ms() - STRAY_MS:
+            # it may be about to begin
+            return None, True
+        await nodes.ask(keys.runs, b"ZREM", keys.runs, member)
+        return None, False
+
+
+def _made_ms(id: bytes) -> int:
+    """Ids begin with the time."""
+    return int.from_bytes(id[:6], "big")
+
+
+def _run(entry: str, reply: Reply) -> Run | None:
+    if reply is None:
+        return None
+    owner, state, ended, cancelled, beat_ms, events, ref = cast("tuple[bytes, bytes, int, int, int, int, bytes]", reply)
+    return Run(
+        ref=rows.unpack_ref(ref),
+        entry=entry,
+        owner=owner.decode("utf-8", "surrogatepass"),
+        state=state,
+        ended=bool(ended),
+        cancelled=bool(cancelled),
+        beat_ms=beat_ms,
+        events=events,
+    )

@@ -23,22 +23,24 @@ from proxy.stores.contract import (
     Ref,
     RefInfo,
     Replay,
+    Unindexed,
     Vectors,
 )
 from proxy.stores.redis import found, reading, rows, searching, writing
 from proxy.stores.redis.adding import adding
 from proxy.stores.redis.address import Address, parse
+from proxy.stores.redis.erasing import Erasing
 from proxy.stores.redis.held import Cache, hold
-from proxy.stores.redis.keys import TAG_BYTES, Keys, model_key, secret_key
+from proxy.stores.redis.keys import Keys, model_key, secret_key
 from proxy.stores.redis.link import MOST_WAITING, Argument, Reply
 from proxy.stores.redis.listing import page
 from proxy.stores.redis.nodes import Nodes
+from proxy.stores.redis.runs import Runs
 from proxy.stores.redis.script import Script
 
 VERSION = b"1"
 """Of the layout; stands before the secret."""
 RECORDS_A_PAGE = 32
-REFS_AT_ONCE = 100
 DELIVERED_AFTER_S = 1.0
 
 
@@ -47,17 +49,12 @@ def from_url(url: str) -> "RedisStore":
     return RedisStore(parse(url))
 
 
-class RedisStore:
+class RedisStore(Erasing, Runs):
     searches = frozenset({"keywords", "embeddings"})
 
     def __init__(self, address: Address, *, now: Callable[[], float] = time.time) -> None:
-        """With a clock other than the machine's, the server is not told when to remove expired keys by itself."""
-        self._address = address
-        self._now = now
-        self._guarded = now is time.time
-        self._opened: tuple[Nodes, Keys, bytes] | None = None
+        super().__init__(address, now=now)
         self._delivered: list[tuple[Ref, str]] = []
-        self._cache = Cache()
         self._appending: set[asyncio.Task[Appended | Conflict]] = set()
 
     async def open(self) -> None:
@@ -95,22 +92,6 @@ class RedisStore:
             self._cache = Cache()
             await nodes.close()
 
-    def _ms(self) -> int:
-        return int(self._now() * 1000)
-
-    def _nodes(self) -> tuple[Nodes, Keys, bytes]:
-        if self._opened is None:
-            raise StoreUnavailable("The store is closed; the proxy is stopping, send the request again.")
-        return self._opened
-
-    async def _run(self, script: Script, ref: Ref, *arguments: Argument) -> Reply:
-        nodes, keys, _ = self._nodes()
-        return await nodes.run(script, self._keys(nodes, keys, keys.tag(ref)), self._ms(), *arguments)
-
-    def _keys(self, nodes: Nodes, keys: Keys, tag: bytes) -> tuple[bytes, ...]:
-        main = keys.main(tag)
-        return (main,) if nodes.cluster else (main, keys.listed, keys.due)
-
     async def _entries(self, script: Script, ref: Ref, entry: str, *arguments: Argument) -> list[Entry]:
         reply = await self._run(script, ref, rows.key_of(entry) or b"", *arguments)
         return rows.unpack(cast("Sequence[bytes]", reply))
@@ -132,11 +113,11 @@ class RedisStore:
         if held and window and len(cast("Sequence[Reply]", reply)) == 1:
             self._cache.used(ref, held, window)
             return held.chain(window, whole=reply == [1])
-        whole, ref_head, made, rules, blobs, kept, told = cast(
-            "tuple[int, bytes, bytes, bytes | None, Sequence[bytes], int, Sequence[bytes]]", reply
+        whole, ref_head, made, rules, blobs, kept, told, revision = cast(
+            "tuple[int, bytes, bytes, bytes | None, Sequence[bytes], int, Sequence[bytes], int]", reply
         )
         entries, summaries = rows.unpack(blobs), rows.unpack_summaries(told) if told else ()
-        new = hold(made, entries, rows.unpack_preamble(rules), kept, summaries)
+        new = hold(made, entries, rows.unpack_preamble(rules), kept, summaries, revision)
         chain = new.chain(entries, whole=bool(whole))
         if chain.head.id == ref_head.hex():
             self._cache.put(ref, new)
@@ -149,13 +130,6 @@ class RedisStore:
     async def find_digests(self, ref: Ref, digests: Sequence[bytes]) -> dict[bytes, str]:
         expired, ids = await self._get(ref, *[b"d:" + digest for digest in digests])
         return {d: id.hex() for d, id in zip(digests, ids, strict=True) if id} if not expired else {}
-
-    async def _get(self, ref: Ref, *fields: bytes) -> tuple[bool, Sequence[bytes | None]]:
-        """Whether the ref is over, and fields of it."""
-        nodes, keys, _ = self._nodes()
-        main = keys.main(keys.tag(ref))
-        expires, *got = cast("list[bytes | None]", await nodes.ask(main, b"HMGET", main, b"E", *fields))
-        return expires is not None and int(expires) <= self._ms(), got
 
     async def find_turn(self, ref: Ref, turn: int) -> tuple[Entry | None, Entry | None] | None:
         reply = await self._run(reading.TURN, ref, turn)
@@ -196,10 +170,9 @@ class RedisStore:
                 return Appended()
             case [1]:
                 return Appended(again=True)
-            case [2, bytes(head)]:
-                return Conflict(head.hex() or None)
             case _:
-                raise ValueError(f"the parent of entry {append.entry.id} is not on its ref")
+                _, head = cast("tuple[int, bytes]", reply)
+                return Conflict(head.hex() or None)
 
     async def find_replay(self, ref: Ref, key: str) -> Replay | None:
         over = (ref, key) in self._delivered
@@ -227,25 +200,29 @@ class RedisStore:
                 main = keys.main(keys.tag(ref))
                 nodes.tell(main, b"EVAL", script, 1, main, self._ms(), key)
 
-    async def keep_summary(self, ref: Ref, summary: Summary) -> bool:
+    async def keep_summary(self, ref: Ref, summary: Summary, *, revision: int) -> bool:
         id = rows.key_of(summary.id)
         if id is None:
             raise ValueError(f"{summary.id!r} is no id: 32 hex digits")
         of = rows.key_of(summary.entry) or b""
-        return await self._run(writing.KEEP, ref, id, of, summary.upto, rows.pack_summary(summary)) == 1
+        return await self._run(writing.KEEP, ref, id, of, summary.upto, rows.pack_summary(summary), revision) == 1
 
     async def summaries(self, ref: Ref) -> Sequence[Summary]:
         reply = await self._run(reading.SUMMARIES, ref)
         return rows.unpack_summaries(cast("Sequence[bytes]", reply))
 
-    async def index(self, ref: Ref, indexes: Sequence[Index]) -> None:
+    async def index(self, ref: Ref, indexes: Sequence[Index], *, revision: int) -> bool:
         arguments = [argument for each in indexes for argument in found.arguments(each)]
-        reply = cast("list[int]", await self._run(searching.INDEX, ref, *arguments))
+        reply = cast("list[int]", await self._run(searching.INDEX, ref, revision, *arguments))
         if reply[0] == 1:
             raise ValueError(f"an entry has {reply[1]} messages, not {reply[2]}")
+        return reply[0] == 0
 
-    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Sequence[Entry]:
-        return await self._entries(searching.UNINDEXED, ref, entry, model_key(model) if model else b"", most)
+    async def unindexed(self, ref: Ref, entry: str, *, model: str, most: int) -> Unindexed:
+        kind = model_key(model) if model else b""
+        reply = await self._run(searching.UNINDEXED, ref, rows.key_of(entry) or b"", kind, most)
+        revision, blobs = cast("tuple[int, Sequence[bytes]]", reply)
+        return Unindexed(revision, rows.unpack(blobs))
 
     async def postings(self, ref: Ref, entry: str, terms: Sequence[bytes]) -> Postings | None:
         reply = await self._run(searching.POSTINGS, ref, rows.key_of(entry) or b"", *terms)
@@ -302,49 +279,13 @@ class RedisStore:
     async def annotate(self, ref: Ref, entry: str, note: bytes) -> bool:
         return await self._run(writing.ANNOTATE, ref, rows.key_of(entry) or b"", note) == 1
 
-    async def erase(self, ref: Ref) -> bool:
-        nodes, keys, _ = self._nodes()
-        tag = keys.tag(ref)
-        self._cache.drop(ref)
-        reply = await nodes.run(writing.ERASE_REF, self._keys(nodes, keys, tag), self._ms(), tag)
-        known, made, member = cast("tuple[int, bytes | None, bytes | None]", reply)
-        if nodes.cluster and made:
-            await nodes.ask(keys.due, b"ZREM", keys.due, tag + made)
-            await self._unlist(nodes, keys, member)
-        return bool(known)
-
-    async def _unlist(self, nodes: Nodes, keys: Keys, member: bytes | None) -> None:
-        if member:
-            await nodes.ask(keys.listed, b"ZREM", keys.listed, member)
-
-    async def expire(self, limit: int) -> int:
-        gone = 0
-        while gone < limit:
-            nodes, keys, _ = self._nodes()
-            most = min(limit - gone, REFS_AT_ONCE)
-            due = cast(
-                "Sequence[bytes]",
-                await nodes.ask(keys.due, b"ZRANGEBYSCORE", keys.due, b"-inf", self._ms(), b"LIMIT", 0, most),
-            )
-            for member in due:
-                if gone >= limit:
-                    break
-                gone += await self._sweep(member[:TAG_BYTES], member[TAG_BYTES:], limit - gone)
-            if len(due) < most:
-                break
-        return gone
-
-    async def _sweep(self, tag: bytes, made: bytes, limit: int) -> int:
-        nodes, keys, _ = self._nodes()
-        reply = await nodes.run(writing.SWEEP, self._keys(nodes, keys, tag), self._ms(), limit, made, tag)
-        gone, look, member = cast("tuple[int, int | None, bytes | None]", reply)
-        if nodes.cluster:
-            await self._unlist(nodes, keys, member)
-            if look is None:
-                await nodes.ask(keys.due, b"ZREM", keys.due, tag + made)
-            else:
-                await nodes.ask(keys.due, b"ZADD", keys.due, look, tag + made)
-        return gone
+    async def noted(self, ref: Ref, first: int, upto: int) -> Sequence[Noted]:
+        if first >= upto:
+            return []
+        blobs, notes = cast(
+            "tuple[Sequence[bytes], Sequence[bytes | None]]", await self._run(reading.NOTED, ref, max(first, 0), upto)
+        )
+        return [Noted(ref, entry, note or b"") for entry, note in zip(rows.unpack(blobs), notes, strict=True)]
 
     async def ping(self) -> None:
         nodes, _, secret = self._nodes()

@@ -107,7 +107,7 @@ class LogRun(msgspec.Struct, gc=False):
     ref: Ref
     entry: bytes | None
     owner: str
-    events: Sequence[bytes]
+    events: tuple[bytes, ...]
     state: bytes | None
     end: End | None
 

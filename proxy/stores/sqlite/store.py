@@ -263,7 +263,7 @@ class SqliteStore:
         state: bytes | None = None,
         end: End | None = None,
     ) -> Run | None:
-        return cast("Run | None", await self._write(LogRun(ref, key_of(entry), owner, events, state, end)))
+        return cast("Run | None", await self._write(LogRun(ref, key_of(entry), owner, tuple(events), state, end)))
 
     async def find_run(self, tenant: str, tag: str, entry: str) -> Run | None:
         return await self._read(lambda reader: reader.ask(partial(runs.find, tenant=tenant, tag_=tag, entry=entry)))

@@ -13,6 +13,7 @@ import msgspec
 from proxy.errors import StoreUnavailable
 from proxy.stores.contract import Ref
 from proxy.stores.sqlite import schema
+from proxy.stores.sqlite.appends import Line
 from proxy.stores.sqlite.asks import (
     Adding,
     Annotate,
@@ -34,7 +35,7 @@ from proxy.stores.sqlite.asks import (
 from proxy.stores.sqlite.cache import Cache
 from proxy.stores.sqlite.link import Link
 from proxy.stores.sqlite.thread import Job
-from proxy.stores.sqlite.transaction import Line, Transaction
+from proxy.stores.sqlite.transaction import Transaction
 
 MOST_KNOWN = 10_000
 MOST_MERGING = 1_000

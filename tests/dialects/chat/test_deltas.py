@@ -302,6 +302,55 @@ def test_usage_is_natural_numbers_or_nothing(usage: object, tokens: tuple[int, i
     assert (read.prompt_tokens, read.completion_tokens, read.cached_tokens) == tokens
 
 
+def test_reasoning_and_cache_writes_are_counted_apart() -> None:
+    for usage, counts in (
+        ({"prompt_tokens_details": {"cache_write_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 5}},
+         (4, 5)),
+        ({"reasoning_tokens": 5, "completion_tokens_details": None}, (0, 5)),
+        ({"completion_tokens_details": {"reasoning_tokens": -1}}, (0, 0)),
+        ({"completion_tokens_details": [1], "prompt_tokens_details": "x"}, (0, 0)),
+    ):  # fmt: skip
+        stream = CHAT.reader(asked(), stream=True)
+        stream.feed(event({"content": "x"}, usage=usage))
+        whole = CHAT.reader(asked(), stream=False)
+        whole.feed(orjson.dumps({"choices": [{"message": {"content": "x"}}], "usage": usage}))
+        for read in (stream.reply(), whole.reply()):
+            assert (read.cache_write_tokens, read.reasoning_tokens) == counts
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "tier"),
+    [("flex", None, "flex"), (None, "flex", "flex"), ("auto", "default", "default"), (3, "", ""), ([1], None, "")],
+)
+def test_the_service_tier_is_the_newest_that_was_named(first: object, last: object, tier: str) -> None:
+    reader = CHAT.reader(asked(), stream=True)
+    reader.feed(event({"content": "x"}, service_tier=first).replace(b'"finish_reason":null', b'"logprobs":null'))
+    reader.feed(event({"content": "y"}, finish="stop", service_tier=last))
+    assert reader.reply().service_tier == tier
+    assert wire(reader.reply())["content"] == "xy"
+    whole = CHAT.reader(asked(), stream=False)
+    whole.feed(orjson.dumps({"choices": [{"message": {"content": "x"}}], "service_tier": tier or first}))
+    assert whole.reply().service_tier == tier
+
+
+def test_logprobs_of_the_first_choice_are_kept_as_they_came() -> None:
+    one, two, other = ({"token": token, "logprob": -1.0} for token in "abc")
+    chunks = [
+        {"index": 0, "delta": {"content": "a"}, "logprobs": {"content": [one], "refusal": [other]}},
+        {"index": 1, "delta": {"content": "c"}, "logprobs": {"content": [other]}},
+        {"index": 0, "delta": {"content": "b"}, "logprobs": {"content": [two, 3]}},
+        {"index": 0, "delta": {}, "logprobs": 7},
+        {"index": 0, "delta": {}, "logprobs": {"content": None}},
+    ]
+    stream = CHAT.reader(asked(n=2), stream=True)
+    for chunk in chunks:
+        stream.feed(b"data: %b\n\n" % orjson.dumps({"choices": [chunk]}))
+    assert stream.reply().logprobs == (one, two)
+    whole = CHAT.reader(asked(), stream=False)
+    whole.feed(orjson.dumps({"choices": [{"message": {"content": "ab"}, "logprobs": {"content": [one, two]}}]}))
+    assert whole.reply().logprobs == (one, two)
+
+
 def test_an_error_is_named_without_its_content() -> None:
     for error, named in [
         ({"message": "secret", "code": "overloaded"}, "overloaded"),

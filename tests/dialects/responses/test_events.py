@@ -1,6 +1,7 @@
 """A chat stream becomes a Responses stream that keeps the grammar, however it was cut, and says what the reply says."""
 
 import json
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from proxy.conversation.reply import Reply
 from proxy.dialects.chat import CHAT
 from proxy.dialects.responses.events import Transcoder, whole
-from proxy.dialects.responses.reply import response
-from proxy.dialects.responses.request import read
+from proxy.dialects.responses.items import pieces
+from proxy.dialects.responses.reply import response, settled
+from proxy.dialects.responses.request import Asked, read
+from proxy.dialects.responses.sealed import REASONING, unseal
 from tests.dialects.responses.grammar import check, events
 
 ID = "ab" * 24
@@ -21,8 +24,8 @@ ASKED = read(b'{"model":"m","input":"hi","stream":true}', ID)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 
 
-def chat(*deltas: dict[str, object], finish: str | None = "stop") -> bytes:
-    found = [{"choices": [{"index": 0, "delta": delta}], "model": "m-1"} for delta in deltas]
+def chat(*deltas: Mapping[str, object], finish: str | None = "stop") -> bytes:
+    found: list[dict[str, object]] = [{"choices": [{"index": 0, "delta": delta}], "model": "m-1"} for delta in deltas]
     found.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}], "model": "m-1"})
     usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
     return b"".join(b"data: %b\n\n" % json.dumps(each).encode() for each in [*found, usage]) + b"data: [DONE]\n\n"
@@ -210,3 +213,123 @@ def test_hostile_events_break_nothing(data: bytes) -> None:
     made = coder.begin() + coder.feed(data)
     answer = response(ASKED, ID, 1, Reply(None, whole=False))
     check(made + coder.end(answer))
+
+
+def asking(**more: object) -> Asked:
+    return read(orjson.dumps({"model": "m", "input": "hi", "stream": True, **more}), ID)
+
+
+def streamed(asked: Asked, data: bytes, status: str | None = None) -> bytes:
+    coder = Transcoder(asked, ID, 1)
+    made = coder.begin() + coder.feed(data)
+    return made + coder.end(response(asked, ID, 1, read_reply(data), status=status))
+
+
+@pytest.mark.parametrize("status", [None, "cancelled", "failed"])
+def test_a_background_response_is_queued_first(status: str | None) -> None:
+    made = streamed(asking(background=True), chat({"content": "a"}), status)
+    check(made)
+    lead = [(event["type"], event["response"]["status"]) for event in events(made)[:3]]
+    assert lead == [("response.created", "queued"), ("response.queued", "queued"),
+                    ("response.in_progress", "in_progress")]  # fmt: skip
+
+
+def test_deltas_are_padded_when_that_is_asked_for() -> None:
+    data = chat(*({"content": text} for text in ("a", "two", "a longer one, of many letters")),
+                call(0, '{"a":', id="c", name="f"), call(0, "1}"))  # fmt: skip
+    made = streamed(asking(stream_options={"include_obfuscation": True}), data)
+    check(made)
+    deltas = [event for event in events(made) if event["type"].endswith(".delta")]
+    assert len(deltas) == 5
+    assert {(len(orjson.dumps(event["delta"])) + len(event["obfuscation"])) % 16 for event in deltas} == {0}
+    assert len({event["obfuscation"] for event in deltas}) == 5
+    assert not any("obfuscation" in event for event in events(made) if event not in deltas)
+    assert b"obfuscation" not in streamed(asking(), data)
+
+
+def with_logprobs(text: object, *tokens: str) -> bytes:
+    listed: list[dict[str, object]] = [
+        {"token": token, "logprob": -1.5, "bytes": None, "top_logprobs": []} for token in tokens
+    ]
+    choice = {"index": 0, "delta": {"content": text}, "logprobs": {"content": listed}}
+    return b"data: %b\n\n" % orjson.dumps({"choices": [choice]})
+
+
+def test_logprobs_come_with_their_deltas() -> None:
+    data = (
+        with_logprobs("", "<s>") + with_logprobs("ab", "a", "b") + with_logprobs(None)
+        + with_logprobs("c", "c") + with_logprobs("", "</s>")
+    )  # fmt: skip
+    data += chat()
+    made = streamed(asking(include=["message.output_text.logprobs"]), data)
+    last = check(made)
+    told = [[one["token"] for one in event["logprobs"]] for event in events(made) if "logprobs" in event]
+    assert told == [["<s>", "a", "b"], ["c"], ["<s>", "a", "b", "c", "</s>"]]
+    asked = asking(include=["message.output_text.logprobs"])
+    assert last == orjson.loads(orjson.dumps(response(asked, ID, 1, read_reply(data))))
+    assert check(whole(last)) == last
+    assert all(event["logprobs"] == [] for event in events(streamed(asking(), data)) if "logprobs" in event)
+
+
+def test_logprobs_of_what_is_held_stay_with_it() -> None:
+    data = with_logprobs("a", "a") + chat(call(0, "{}", id="c", name="f")).split(b"\n\n")[0] + b"\n\n"
+    data += with_logprobs("late", "late") + chat()
+    last = check(streamed(asking(top_logprobs=1), data))
+    told = [[one["token"] for one in item["content"][0]["logprobs"]] for item in last["output"] if "content" in item]
+    assert told == [["a"], ["late"]]
+
+
+ENCRYPTED = {"type": "reasoning.encrypted", "data": "x", "index": 1}
+
+
+def opened(made: bytes) -> list[tuple[str, object]]:
+    """(type, what is sealed in it) of each item."""
+    last = check(made)
+    return [
+        (item["type"], unseal(REASONING, item["encrypted_content"], "m") if "encrypted_content" in item else None)
+        for item in last["output"]
+    ]
+
+
+def test_reasoning_in_the_upstreams_own_form_is_sealed_into_its_item() -> None:
+    text = {"type": "reasoning.text", "text": "h", "index": 0}
+    whole_text = {**text, "text": "hm", "signature": "s"}
+    first = {"reasoning": "h", "reasoning_details": [text]}
+    second = {"reasoning": "m", "reasoning_details": [{**text, "text": "m", "signature": "s"}]}
+    late = {"reasoning_details": [ENCRYPTED]}
+    asked = asking(include=["reasoning.encrypted_content"])
+    assert opened(streamed(asked, chat(first, second, late, {"content": "a"}))) == [
+        ("reasoning", {"reasoning_details": [whole_text, ENCRYPTED]}), ("message", None)]  # fmt: skip
+    assert opened(streamed(asked, chat(first, second, {"content": "a"}, late))) == [
+        ("reasoning", {"reasoning_details": [whole_text]}), ("message", None),
+        ("reasoning", {"reasoning_details": [ENCRYPTED]})]  # fmt: skip
+    assert opened(streamed(asked, chat(late, {"content": "a"}))) == [
+        ("reasoning", {"reasoning_details": [ENCRYPTED]}), ("message", None)]  # fmt: skip
+    assert opened(streamed(asked, chat({**call(0, "{}", id="c", name="f"), **late}))) == [
+        ("reasoning", {"reasoning_details": [ENCRYPTED]}), ("function_call", None)]  # fmt: skip
+    assert opened(streamed(asking(), chat(first, late, {"content": "a"}))) == [("reasoning", None), ("message", None)]
+
+
+def test_what_was_sealed_in_a_stream_is_put_together_again() -> None:
+    first = {"reasoning": "h", "reasoning_details": [{"type": "reasoning.text", "text": "h", "index": 0}]}
+    data = chat(first, {"content": "a"}, {"reasoning_details": [ENCRYPTED]})
+    last = check(streamed(asking(include=["reasoning.encrypted_content"]), data))
+    (piece,) = pieces([orjson.dumps(item) for item in last["output"]])
+    assert orjson.loads(piece.wire) == {
+        "role": "assistant", "content": "a", "reasoning_content": "h",
+        "reasoning_details": [*first["reasoning_details"], ENCRYPTED],
+    }  # fmt: skip
+    assert piece.items == (0, 1, 2)
+
+
+def test_calls_without_an_id_have_the_one_that_is_recorded() -> None:
+    ways: list[list[dict[str, object]]] = [
+        [{"content": "x"}, call(0, "{}", name="f"), call(1, "{}", id="b", name="g"), call(2, "{}", name="h")],
+        [call(0, "{}", id="b", name="f"), {"content": "late"}, call(1, "{}", name="g")],
+    ]
+    for deltas in ways:
+        data = chat(*deltas)
+        last = check(transcoded(data))
+        kept = settled(read_reply(data), ID).message
+        assert kept is not None
+        assert [item["call_id"] for item in last["output"] if "call_id" in item] == [each.id for each in kept.calls]

@@ -189,7 +189,7 @@ class Redacting:
         await store.append(adding(REF, a, preamble=RULES))
         less = msgspec.structs.replace(RULES, wire=b"", tokens=0)
         assert await store.redact(REF, [redacted(a)], preamble=(RULES.id, less)) is True
-        last, again = a, [less, less, RULES, RULES, OTHER_RULES]
+        last, again = a, [less, less, RULES, RULES, OTHER_RULES, None]
         for preamble in again:
             last = entry(last, preamble=preamble)
             assert await store.append(adding(REF, last, preamble=preamble)) == Appended()
@@ -197,6 +197,18 @@ class Redacting:
                 chain = await store.load(REF, key="", reach=1)
                 assert chain is not None
                 assert chain.preamble == preamble
+
+    async def test_no_preamble_after_a_redacted_one_is_none(self, store: Store) -> None:
+        a = entry(None, preamble=RULES)
+        await store.append(adding(REF, a, preamble=RULES))
+        assert await store.redact(REF, [], preamble=(RULES.id, OTHER_RULES)) is True
+        last = a
+        for _ in range(2):
+            last = entry(last)
+            assert await store.append(adding(REF, last)) == Appended()
+            chain = await store.load(REF, key="", reach=1)
+            assert chain is not None
+            assert chain.preamble is None
 
     async def test_all_or_nothing(self, store: Store, clock: Clock) -> None:
         a, b = await talk(store, 2, ttl_s=60)

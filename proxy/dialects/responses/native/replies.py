@@ -30,15 +30,11 @@ class _Response(msgspec.Struct):
 
     status: object = None
     model: object = None
-    output: object = None
+    output: msgspec.Raw = msgspec.Raw()
     incomplete_details: object = None
     error: object = None
     usage: object = None
     service_tier: object = None
-
-
-class _Output(msgspec.Struct):
-    output: list[msgspec.Raw] | None = None
 
 
 class Event(msgspec.Struct, gc=False):
@@ -55,7 +51,7 @@ class Event(msgspec.Struct, gc=False):
 
 
 _response = msgspec.json.Decoder(_Response).decode
-_output = msgspec.json.Decoder(_Output).decode
+_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _event = msgspec.json.Decoder(Event).decode
 _code = re.compile(r"[\w.:\- ]{1,64}").fullmatch
 
@@ -72,13 +68,9 @@ def from_body(body: bytes, call: Call) -> Reply:
 
 def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
     """The reply that these events make, which may stop anywhere: `ended` says whether this is where they end."""
-    draft = Draft()
-    for name, each in sse.events(data):
-        if each.startswith(b"[DONE]"):
-            break
-        draft.add(name, each)
-        if draft.over:
-            break
+    draft = _drafted(data, pieces=False)
+    if not draft.complete:
+        draft = _drafted(data, pieces=True)
     if ended and not draft.over:
         # that it was in progress is what the first event said
         draft.response.status = None
@@ -88,6 +80,20 @@ def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
     if not _is_text(data):
         return msgspec.structs.replace(reply, message=None, whole=False)
     return reply
+
+
+def _drafted(data: bytes, *, pieces: bool) -> "Draft":
+    """Without `pieces`, events that look like a piece of a text are passed over: a whole last event repeats them."""
+    draft = Draft()
+    for name, each in sse.events(data):
+        if each.startswith(b"[DONE]"):
+            break
+        if not pieces and b'.delta"' in each:
+            continue
+        draft.add(name, each)
+        if draft.over:
+            break
+    return draft
 
 
 class Draft:
@@ -107,6 +113,11 @@ class Draft:
         """By their place in the output, as they were last told."""
         self._open: dict[int, dict[tuple[str, object], list[str]]] = {}
         """Of the items that are not done: pieces by (type of event, part)."""
+
+    @property
+    def complete(self) -> bool:
+        """The last event told of all that was said."""
+        return self.over and bool(self._whole) and not self.error
 
     def add(self, name: bytes, data: bytes) -> None:
         event = read_event(data)
@@ -271,8 +282,7 @@ def _read(body: bytes) -> tuple[_Response, list[bytes] | None]:
         # half a surrogate pair is in it, or it is no JSON at all
         body = encode(_mended(json.loads(body.decode())))
         read = _response(body)
-    output = _output(body).output if isinstance(read.output, list) else None
-    return read, None if output is None else list(map(bytes, output))
+    return read, list(map(bytes, _raws(read.output))) if bytes(read.output).startswith(b"[") else None
 
 
 def _mended(value: object) -> object:

@@ -90,20 +90,26 @@ def joined(run: Sequence[Item], *, last: bool = False) -> Message:
     while kept and not last and run[kept[-1]].reasons:
         kept.pop()
     sent = [run[at] for at in kept]
-    missing = set(range(len(run))).difference(kept)
-    aside = Aside(
-        {str(at): msgspec.Raw(run[at].shown or run[at].wire) for at in sorted(missing)},
-        {str(at): msgspec.Raw(run[at].shown) for at in kept if run[at].shown},
-        len(run),
-        not kept,
-    )
+    aside = b""
+    if len(kept) < len(run) or any([item.shown for item in sent]):
+        aside = encode(_put_aside(run, kept))
     return Message(
         "assistant",
         b",".join([item.wire for item in sent]) or SILENCE,
         "".join([item.text for item in sent]),
-        tuple(media for item in sent for media in item.media),
-        tuple(call for item in sent for call in item.calls),
-        aside=encode(aside) if aside.left_out or aside.instead else b"",
+        tuple([media for item in sent for media in item.media]),
+        tuple([call for item in sent for call in item.calls]),
+        aside=aside,
+    )
+
+
+def _put_aside(run: Sequence[Item], kept: Sequence[int]) -> Aside:
+    left_out = [at for at in range(len(run)) if at not in kept]
+    return Aside(
+        {str(at): msgspec.Raw(run[at].shown or run[at].wire) for at in left_out},
+        {str(at): msgspec.Raw(run[at].shown) for at in kept if run[at].shown},
+        len(run),
+        not kept,
     )
 
 

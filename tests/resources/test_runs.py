@@ -1,0 +1,153 @@
+"""Runs: logs are followed from anywhere, whole and in order; owners who die, cancellations, what is dropped."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from proxy.errors import Overloaded
+from proxy.resources import runs as module
+from proxy.resources.runs import Live, Runs
+from proxy.stores.contract import Ref, Run, Store, tag
+from proxy.stores.memory import MemoryStore
+
+REF = Ref("t", "chain", "a" * 32)
+NOTE = b'{"response":{"id":"resp_1","status":"in_progress","output":[],"output_text":""}}'
+FAILED = b'{"response":{"id":"resp_1","status":"failed","output":[],"output_text":""}}'
+
+
+def event(number: int) -> bytes:
+    return b'event: e\ndata: {"sequence_number":%d}\n\n' % number
+
+
+@asynccontextmanager
+async def process(store: Store, *, silent_ms: int = 60_000, log_s: float = 60.0) -> AsyncIterator[Runs]:
+    """One of the processes that share the store."""
+    said: list[str] = []
+    broke: list[Exception] = []
+    runs = Runs(store, log_s=log_s, silent_ms=silent_ms, failed=lambda _: FAILED, say=said.append, broke=broke.append)
+    runs.open()
+    try:
+        yield runs
+    finally:
+        await runs.close()
+    assert (said, broke) == ([], [])
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[Store]:
+    made: Store = MemoryStore()
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def collected(runs: Runs, run: Live | Run, after: int) -> list[bytes]:
+    return [each async for each in runs.follow(run, after)]
+
+
+async def found(runs: Runs) -> Live | Run:
+    async with asyncio.timeout(10):
+        while (run := await runs.find(REF.tenant, tag(REF), "e" * 32)) is None:
+            await asyncio.sleep(0.01)
+    return run
+
+
+async def test_a_log_is_followed_whole_and_in_order_here_and_elsewhere(store: Store) -> None:
+    async with process(store) as here, process(store) as there:
+        live = here.begin(REF, "e" * 32, None, NOTE)
+        live.log(event(0) + event(1))
+        followers = [asyncio.create_task(collected(here, live, after)) for after in (-1, 0, 5)]
+        other = await found(there)
+        assert isinstance(other, Run)
+        followers += [asyncio.create_task(collected(there, other, after)) for after in (-1, 1)]
+        for number in range(2, 40):
+            live.log(event(number))
+            if number % 10 == 0:
+                await asyncio.sleep(module.TICK_S * 0.6)
+        live.end(NOTE, keep=True)
+        for task, after in zip(followers, (-1, 0, 5, -1, 1), strict=True):
+            assert await asyncio.wait_for(task, 10) == [event(number) for number in range(after + 1, 40)]
+        # when it is written, it is read from the store everywhere
+        while here.live(REF.tenant, "e" * 32):
+            await asyncio.sleep(0.01)
+        assert await collected(here, await found(here), 36) == [event(37), event(38), event(39)]
+
+
+async def test_a_run_whose_owner_died_has_failed_and_its_followers_are_told(store: Store) -> None:
+    assert await store.begin_run(REF, "e" * 32, owner="dead", state=NOTE, ttl_s=None)
+    assert await store.log_run(REF, "e" * 32, owner="dead", events=[event(0)])
+    async with process(store, silent_ms=200) as here:
+        run = await found(here)
+        events = await asyncio.wait_for(collected(here, run, -1), 20)
+        assert events[0] == event(0)
+        assert b"response.failed" in events[1]
+        assert b'"sequence_number":1}' in events[1]
+        run = await found(here)
+        assert isinstance(run, Run)
+        assert (run.ended, run.state) == (True, FAILED)
+        # who was only paused finds out, and may not go on
+        assert await store.log_run(REF, "e" * 32, owner="dead", events=[event(1)]) is None
+
+
+async def test_an_owner_who_is_alive_is_not_taken_for_dead(store: Store) -> None:
+    async with process(store, silent_ms=3000) as here, process(store, silent_ms=3000) as there:
+        live = here.begin(REF, "e" * 32, None, NOTE)
+        await here.announce(live)
+        for _ in range(5):
+            await asyncio.sleep(1)
+            run = await found(there)
+            assert isinstance(run, Run)
+            assert not run.ended
+        live.end(NOTE, keep=True)
+        assert not live.lost
+
+
+async def test_a_run_is_cancelled_from_anywhere(store: Store) -> None:
+    async with process(store) as here, process(store) as there:
+        live = here.begin(REF, "e" * 32, None, NOTE)
+        await here.announce(live)
+
+        async def maker() -> None:
+            while not live.cancelled:
+                await asyncio.sleep(0.01)
+            live.end(FAILED, keep=True)
+
+        making = asyncio.create_task(maker())
+        other = await found(there)
+        done = await asyncio.wait_for(there.cancel(other, 10), 20)
+        assert isinstance(done, Run)
+        assert (done.ended, done.cancelled, done.state) == (True, True, FAILED)
+        await making
+
+
+async def test_what_is_dropped_does_not_come_back(store: Store) -> None:
+    async with process(store) as here:
+        for announced in (False, True):
+            live = here.begin(REF, "e" * 32, None, NOTE)
+            if announced:
+                await here.announce(live)
+            live.log(event(0))
+            await here.drop(live)
+            live.end(NOTE, keep=True)
+            await asyncio.sleep(module.TICK_S * 2.5)
+            assert live.lost
+            assert await here.find(REF.tenant, tag(REF), "e" * 32) is None
+
+
+async def test_so_many_run_in_the_background_and_no_more(store: Store) -> None:
+    go_on = asyncio.Event()
+
+    async def wait() -> None:
+        await go_on.wait()
+
+    async with process(store) as here:
+        for _ in range(module.BACKGROUND_AT_MOST):
+            here.spawn(wait)
+        with pytest.raises(Overloaded):
+            here.spawn(wait)
+        go_on.set()
+        await asyncio.gather(*here.tasks)
+        here.spawn(wait)
+        await asyncio.gather(*here.tasks)
