@@ -26,8 +26,8 @@ from proxy.server.admin import Admin, hindrance
 from proxy.server.handler import Handler
 from proxy.server.listen import listen, shown
 from proxy.server.passthrough import Relay
-from proxy.server.stored import Stored
 from proxy.server.routes import admin_app, client_app
+from proxy.server.stored import Stored
 from proxy.settings import Settings
 from proxy.stores import open_store
 from proxy.stores.contract import Store

@@ -200,7 +200,7 @@ async def test_what_ends_workers_later_may_pass_and_is_tried_again_with_growing_
         ]
         status, reason = await here.ready()
         assert status == 503
-        assert reason.startswith("worker 1: not running; worker 2: remora.db was removed")
+        assert reason.startswith("worker 1: not running; worker 2: remora.db ")
         database.rmdir()
         away.rename(database)
         await here.becomes(lambda reason: reason == "ready")

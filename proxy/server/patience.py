@@ -40,8 +40,8 @@ SLOWEST_BYTES_PER_S = 1024
 
 
 async def arriving(request: web.Request, limit_s: float) -> AsyncIterator[bytes]:
-    """The pieces of a body as they come. A client that sends nothing for `limit_s`, or makes its reader wait longer than
-    that by more than its bytes excuse, is cut off, which cancels its handler.
+    """The pieces of a body as they come. A client that sends nothing for `limit_s`, or makes its reader wait longer
+    than that by more than its bytes excuse, is cut off, which cancels its handler.
 
     Raises what aiohttp raises for a body that breaks off: ConnectionError, RequestPayloadError."""
     content = request.content

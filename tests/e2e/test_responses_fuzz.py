@@ -24,7 +24,7 @@ from tests.support.openresponses import check_error, check_reply, check_stream
 from tests.support.steps import stepping
 from tests.support.upstream import Received, Script, ScriptedUpstream
 
-EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "150"))
 WITHIN_S = 10.0
 Json = Any
 
@@ -127,10 +127,10 @@ QUERY = st.dictionaries(
     min_size=1,
     max_size=2,
 )
-HEADERS = st.sampled_from(
-    [{"Content-Type": "text/plain"}, {"Content-Encoding": "gzip"}, {"Content-Encoding": "x"}]
-    + [{"X-Session-Id": "s"}, {"X-Session-Id": "é"}, {"X-Session-Id": "x" * 5000}, {"Idempotency-Key": "k"}]
-)
+HEADERS: st.SearchStrategy[dict[str, str]] = st.sampled_from([
+    {"Content-Type": "text/plain"}, {"Content-Encoding": "gzip"}, {"Content-Encoding": "x"}, {"Idempotency-Key": "k"},
+    {"X-Session-Id": "s"}, {"X-Session-Id": "é"}, {"X-Session-Id": "x" * 5000},
+])  # fmt: skip
 
 
 def places(value: Json, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -208,15 +208,19 @@ class World:
         self.proxy = proxy
         self.upstream = upstream
         self._database = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+        self._seen = (-1, 0)
 
     def close(self) -> None:
         self._database.close()
 
     def stored(self) -> int:
         """A fingerprint of every row there is."""
-        tables = [name for (name,) in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        rows = {name: frozenset(self._database.execute(f"SELECT * FROM '{name}'")) for name in tables}
-        return hash(frozenset(rows.items()))
+        [(version,)] = self._database.execute("PRAGMA data_version")
+        if version != self._seen[0]:
+            tables = [name for (name,) in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            rows = {name: frozenset(self._database.execute(f"SELECT * FROM '{name}'")) for name in tables}
+            self._seen = version, hash(frozenset(rows.items()))
+        return self._seen[1]
 
     async def post(self, path: str, body: Json) -> Json:
         answer = await self.proxy.post(path, json.dumps(body).encode())

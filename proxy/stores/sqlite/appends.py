@@ -55,6 +55,8 @@ class Appends:
         """(ref, its number, the head before, the new head, its entry, the preamble): what `Cache.grown` wants."""
         self.buried: list[int] = []
         """The numbers of what is unknown after it, and whose rows are to be removed (see `removal`)."""
+        self.replaced = False
+        """Content was overwritten or removed at once."""
         self.changed: list[Ref] = []
         """Refs of which what was read is not true any more."""
         self.crowded: list[int] = []

@@ -8,11 +8,12 @@ from proxy.stores.sqlite.rows import REF
 
 _LINE = """
 SELECT l.name, l.label, l.created FROM labels l CROSS JOIN refs r ON r.n = l.n
-WHERE l.tenant = ?1 AND l.kind = ?2 AND (?3 IS NULL OR (l.created, l.name) {behind} (?3, ?4))
-    AND (r.expires IS NULL OR r.expires > ?5)
-ORDER BY l.created {order}, l.name {order} LIMIT ?6"""
+WHERE l.tenant = ? AND l.kind = ? AND (l.created, l.name) {behind} (?, ?) AND (r.expires IS NULL OR r.expires > ?)
+ORDER BY l.created {order}, l.name {order} LIMIT ?"""
 _OLDEST_FIRST = _LINE.format(behind=">", order="ASC")
 _NEWEST_FIRST = _LINE.format(behind="<", order="DESC")
+_FIRST = -1
+_LAST = 1 << 62
 
 
 def put(db: sqlite3.Connection, ref: int, label: bytes) -> None:
@@ -37,11 +38,11 @@ def labels(
     db: sqlite3.Connection, now: int, *, tenant: str, kind: str, after: str | None, most: int, newest_first: bool
 ) -> list[Label]:
     """See `Store.labels`."""
-    created = None
+    created = _LAST if newest_first else _FIRST
     if after is not None:
         found = labelled(db, now, Ref(tenant, kind, after))
         if found is None:
             return []
         created = found.created_ms
-    rows = db.execute(_NEWEST_FIRST if newest_first else _OLDEST_FIRST, (tenant, kind, created, after, now, most))
+    rows = db.execute(_NEWEST_FIRST if newest_first else _OLDEST_FIRST, (tenant, kind, created, after or "", now, most))
     return [Label(Ref(tenant, kind, name.decode()), label, made) for name, label, made in rows.fetchall()]

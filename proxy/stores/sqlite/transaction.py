@@ -73,6 +73,7 @@ class Transaction(Appends):
     def annotate(self, ask: Annotate) -> bool:
         self.flush()
         self.bytes += 8192 + len(ask.note)
+        self.replaced = True
         return notes.annotate(self._db, self._now, ask.ref, ask.entry, ask.note)
 
     def redact(self, ask: Redact) -> bool:
@@ -89,6 +90,7 @@ class Transaction(Appends):
         if not line or not notes.annotate(self._db, self._now, ask.ref, ask.entry, b""):
             return False
         self.bytes += 200_000
+        self.replaced = True
         buried = erasing.prune(self._db, line.n)
         if buried is None:
             return self.erase(ask.ref)

@@ -142,6 +142,8 @@ class Writer:
             if len(self._merging) < MOST_MERGING:
                 self._merging[ref] = None
         self._wrote(transaction.bytes)
+        if transaction.replaced:
+            self._purged()
         return None, self._removed(purge) if purge and done else None
 
     def _due(self, jobs: list[Job[Write]]) -> int | None:

@@ -162,8 +162,12 @@ def test_the_facts_of_a_request() -> None:
 
 
 def test_what_it_goes_on_from() -> None:
-    named: list[dict[str, object]] = [{"conversation": "conv_1"}, {"conversation": {"id": "conv_1"}}]
-    for each in (*named, {"conversation_id": "conv_1"}):
+    named: list[dict[str, object]] = [
+        {"conversation": "conv_1"},
+        {"conversation": {"id": "conv_1"}},
+        {"conversation_id": "conv_1"},
+    ]
+    for each in named:
         asked = ask(**each, input=None)
         assert (asked.conversation, asked.previous) == ("conv_1", "")
         assert (asked.echo["conversation"], asked.echo["conversation_id"]) == ({"id": "conv_1"}, "conv_1")

@@ -6,7 +6,7 @@ import resource
 import signal
 import sys
 
-from proxy.conversation.entry import Entry
+from proxy.conversation.entry import Entry, new_id
 from proxy.errors import SettingsError, StoreUnavailable
 from proxy.stores.contract import Appended, Conflict, Ref
 from proxy.stores.sqlite import SqliteStore, schema
@@ -49,6 +49,23 @@ async def rival(path: str, name: str, turns: str) -> None:
             assert isinstance(answer, Appended | Conflict)
         say(new.id)
     await store.close()
+
+
+async def stream(path: str, runs: str) -> None:
+    """Makes so many runs at once, for ever; says how many events of each were acknowledged."""
+    store = SqliteStore(path)
+    await store.open()
+
+    async def make(ref: Ref) -> None:
+        id, given = new_id(), 0
+        assert await store.begin_run(ref, id, owner="child", state=b"0", ttl_s=None)
+        while True:
+            events = [b"%d" % n for n in range(given, given + given % 4 + 1)]
+            given += len(events)
+            assert await store.log_run(ref, id, owner="child", events=events, state=b"%d" % given)
+            say(f"{id} {given}")
+
+    await asyncio.gather(*[make(Ref("t", "chain", f"{n}")) for n in range(int(runs))])
 
 
 async def open_only(path: str, go: str) -> None:

@@ -17,8 +17,6 @@ from proxy.framing import sse
 
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _prefix = re.compile(r"[a-z]{1,16}(?=_)").match
-_TELLING = (b'"response"', b'"item"', b'"item_id"')
-"""An event that has none of these members names nothing."""
 _item_id = re.compile(rb'"item_id"[ \t]*:[ \t]*("[^"\\]*")').search
 _output_index = re.compile(rb'"output_index"[ \t]*:[ \t]*(\d{1,9})(?![\d.eE])').search
 _surrogate = re.compile(rb"\\u([dD])")
@@ -60,10 +58,12 @@ class Renamer:
     def feed(self, data: bytes) -> bytes:
         """Bytes of the stream, cut anywhere -> what has become whole of it, renamed."""
         whole = self._cutter.feed(data)
-        self._rest.append(data)
-        if not whole:
-            return b""
-        self._rest = [b"".join(self._rest)[len(whole) :]]
+        if len(whole) < len(data) or self._rest:
+            self._rest.append(data)
+            if not whole:
+                return b""
+            rest = b"".join(self._rest)[len(whole) :]
+            self._rest = [rest] if rest else []
         return b"".join(map(self._frame, sse.frames(whole)))
 
     def end(self) -> bytes:
@@ -72,10 +72,11 @@ class Renamer:
         return self._frame(rest) if rest else b""
 
     def _frame(self, frame: bytes) -> bytes:
-        if not any(name in frame for name in _TELLING):
-            return frame
-        if b'"item"' not in frame and b'"response"' not in frame and (quick := self._delta(frame)):
-            return quick
+        if b'"item"' not in frame and b'"response"' not in frame:
+            if b'"item_id"' not in frame:
+                return frame
+            if quick := self._delta(frame):
+                return quick
         text = frame.rstrip(b"\r\n")
         lines = re.split(rb"\r\n|\n|\r", text.removeprefix(_BOM))
         found = [line.partition(b":")[2].removeprefix(b" ") for line in lines if line.partition(b":")[0] == b"data"]

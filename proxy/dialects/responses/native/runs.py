@@ -91,7 +91,7 @@ def joined(run: Sequence[Item], *, last: bool = False) -> Message:
         kept.pop()
     sent = [run[at] for at in kept]
     aside = b""
-    if len(kept) < len(run) or any([item.shown for item in sent]):
+    if len(kept) < len(run) or any(item.shown for item in sent):
         aside = encode(_put_aside(run, kept))
     return Message(
         "assistant",

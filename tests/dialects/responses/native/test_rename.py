@@ -135,11 +135,22 @@ def test_what_names_nothing_keeps_its_bytes() -> None:
 
 def test_other_lines_of_an_event_stay() -> None:
     frame = (
-        b'\xef\xbb\xbf: a\nid: 7\nevent: e\ndata: {"output_index":0,\ndata: "item_id":"msg_1","n":1.0}\nretry: 5\n\n'
+        b'\xef\xbb\xbf: a\nid: 7\nevent: e\ndata: {"output_index":0,\ndata: "item_id" : "msg_1","n":1.0}\nretry: 5\n\n'
     )
+    assert run(frame) == frame.replace(b"msg_1", b"msg_%b00" % ID.encode())
+    frame = b'\xef\xbb\xbf: a\nid: 7\ndata: {"output_index":0,\ndata: "item":{"id":"msg_1"},"n":1.0}\nretry: 5\n\n'
     assert run(frame) == (
-        b': a\nid: 7\nevent: e\nretry: 5\ndata: {"output_index":0,"item_id":"msg_%b00","n":1.0}\n\n' % ID.encode()
+        b': a\nid: 7\nretry: 5\ndata: {"output_index":0,"item":{"id":"msg_%b00"},"n":1.0}\n\n' % ID.encode()
     )
+
+
+def test_a_member_is_not_taken_for_another_s() -> None:
+    """Only an event that names each once is changed in place."""
+    frame = b'data: {"part":{"item_id":"a","output_index":5},"item_id":"msg_1","output_index":2}\n\n'
+    assert run(frame) == frame.replace(b"msg_1", b"msg_%b02" % ID.encode())
+    for odd in (b"1.5", b"1e3", b"-1", b'"1"', b"99999999999", b"null"):
+        frame = b'data: {"item_id":"msg_1","output_index":%b}\n\n' % odd
+        assert run(frame) == frame
 
 
 def test_an_event_that_was_cut_at_the_end_is_renamed_too() -> None:
@@ -152,7 +163,9 @@ def test_half_a_surrogate_pair_goes_on_as_it_came() -> None:
     for half in (rb"\ud83d", rb"\uDE00"):
         frame = b'data: {"item_id":"msg_up","output_index":1,"delta":"%b \\\\ud"}\n\n' % half
         assert run(frame) == frame.replace(b"msg_up", b"msg_%b01" % ID.encode())
-    strange = rb'data: {"item_id":"msg_up","output_index":1,"delta":"\ud83d \ufdd0"}' + b"\n\n"
+        frame = b'data: {"output_index":1,"item":{"id":"msg_up","a":"%b \\\\ud"}}\n\n' % half
+        assert run(frame) == frame.replace(b"msg_up", b"msg_%b01" % ID.encode())
+    strange = rb'data: {"output_index":1,"item":{"id":"msg_up","a":"\ud83d \ufdd0"}}' + b"\n\n"
     assert run(strange) == strange
 
 
