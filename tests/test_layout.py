@@ -216,6 +216,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "proxy/exchange/index.py": "tests/e2e/test_recall.py",
     "proxy/exchange/recollect.py": "tests/e2e/test_recall.py",
     "proxy/exchange/reflect.py": "tests/e2e/test_summary.py",
+    "proxy/exchange/lookup.py": "tests/exchange/test_assemble.py",
     # two values
     "proxy/conversation/summary.py": "tests/context/test_summary.py",
     "proxy/conversation/words.py": "tests/context/test_words.py",
@@ -236,8 +237,13 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "proxy/stores/postgres/sql_write.py": "tests/stores/postgres/test_store.py",
     # the API as its own SDK sees it
     "proxy/dialects/responses/api.py": "tests/e2e/test_responses.py",
-    "proxy/resources/ids.py": "tests/e2e/test_responses.py",
     "proxy/resources/responses.py": "tests/e2e/test_responses.py",
+    "proxy/resources/places.py": "tests/e2e/test_response_trees.py",
+    "proxy/resources/speaker.py": "tests/e2e/test_background.py",
+    "proxy/resources/repeats.py": "tests/e2e/test_background.py",
+    "proxy/resources/conversations.py": "tests/e2e/test_conversations.py",
+    "proxy/resources/asides.py": "tests/e2e/test_conversations.py",
+    "proxy/server/stored.py": "tests/e2e/test_conversations.py",
     "proxy/tables.py": "tests/test_policy.py",
     # how aiohttp is kept from adding and from using dead connections shows in what the client sends
     "proxy/upstream/connection.py": "tests/upstream/test_client.py",

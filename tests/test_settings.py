@@ -52,6 +52,8 @@ def test_every_variable_reaches_its_setting(tmp_path: object) -> None:
             "REMORA_IDLE_TIMEOUT": "3",
             "REMORA_STOP_TIMEOUT": "1h",
             "REMORA_MAX_BODY": "1MiB",
+            "REMORA_MAX_EXCHANGES": "7",
+            "REMORA_MAX_QUEUE": "0",
         },
     )
     assert settings == Settings(
@@ -68,7 +70,34 @@ def test_every_variable_reaches_its_setting(tmp_path: object) -> None:
         idle_timeout_s=3,
         stop_timeout_s=3600,
         max_body_bytes=1 << 20,
+        max_exchanges=7,
+        max_queue=0,
     )
+
+
+def test_workers_need_a_store_that_they_can_share() -> None:
+    assert read({"--workers": "4"}, UP).workers == 4
+    assert read({}, {**UP, "REMORA_WORKERS": "2", "REMORA_STORE": "redis://h"}).workers == 2
+    assert read({}, {**UP, "REMORA_WORKERS": "1", "REMORA_STORE": "memory:"}).workers == 1
+    (line,) = mistakes({"--workers": "2"}, {**UP, "REMORA_STORE": "memory:"})
+    assert line.startswith("--workers: 2 workers cannot share store memory:")
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "wrong"),
+    [
+        ("REMORA_WORKERS", "1", ("0", "257", "-1", "1.5", "two", "²", "1" * 5000)),
+        ("REMORA_MAX_EXCHANGES", "1", ("0", "1000001", "1e3")),
+        ("REMORA_MAX_QUEUE", "0", ("-1", "1000001")),
+    ],
+)
+def test_counts_are_whole_numbers_within_bounds(name: str, least: str, wrong: tuple[str, ...]) -> None:
+    read({}, {**UP, name: least})
+    for value in wrong:
+        (line,) = mistakes({}, {**UP, name: value})
+        assert line.startswith(f"{name}: ")
+        assert "is no whole number from" in line
+        assert len(line) < 200
 
 
 def test_no_upstream_says_what_to_set_unless_none_is_needed() -> None:

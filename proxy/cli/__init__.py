@@ -100,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     _action(actions, "import", "take exported lines back; what is there already is skipped").add_argument(
         "input", metavar="FILE", nargs="?", default="-", help="default: standard input"
     )
+    fork = _action(actions, "fork", "copy a session under another name")
+    fork.add_argument("session", metavar="SESSION")
+    fork.add_argument("new", metavar="NEW", help="the name of the copy")
+    fork.add_argument("--turn", metavar="N", type=int, help="only what led to the end of turn N")
     erase = _action(actions, "erase", "remove a session for good")
     erase.add_argument("session", metavar="SESSION")
     erase.add_argument("--yes", action="store_true", help="accepted; nothing is asked anyway")

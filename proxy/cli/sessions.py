@@ -1,4 +1,4 @@
-"""`remora sessions`: opens the store, finds the sessions that are meant, lists, shows, exports, imports, erases."""
+"""`remora sessions`: opens the store, finds the sessions meant, lists, shows, exports, imports, forks, erases."""
 
 import argparse
 import asyncio
@@ -15,13 +15,14 @@ from proxy import settings
 from proxy.cli import CommandError
 from proxy.cli.explain import explain
 from proxy.cli.export import export
+from proxy.cli.fork import fork
 from proxy.cli.restore import restore
 from proxy.cli.show import show
 from proxy.errors import SettingsError
 from proxy.stores import open_store
 from proxy.stores.contract import RefInfo, Store
 
-_ACTIONS_THAT_READ = ("list", "show", "export", "erase")
+_ACTIONS_THAT_READ = ("list", "show", "export", "fork", "erase")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,6 +53,9 @@ async def _run(args: argparse.Namespace, lines: IO[bytes]) -> int:
                 await _export(store, args.session, args.tenant)
             case "import":
                 await _import(store, lines, args.tenant)
+            case "fork":
+                done = await fork(store, await _one(store, args.session, args.tenant), args.new, args.turn)
+                print(f"forked {args.session} as {args.new}: {done.entries} entries ({done.messages} messages)")
             case "erase":
                 await store.erase((await _one(store, args.session, args.tenant)).ref)
                 print(f"erased {args.session}")

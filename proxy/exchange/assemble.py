@@ -14,14 +14,15 @@ from proxy.conversation.entry import Chain, Entry, Preamble, new_id
 from proxy.conversation.message import Message, Shape, shape
 from proxy.conversation.summary import Summary
 from proxy.dialects.contract import Call, Dialect
-from proxy.errors import ContextTooLong, InvalidHeader, UnknownToolCall, UnknownTurn
+from proxy.errors import ContextTooLong, InvalidHeader, UnknownToolCall
 from proxy.exchange.contract import Request
 from proxy.exchange.house import House, Learned
 from proxy.exchange.identify import FROM_HEADER, Identity, ref_of
 from proxy.exchange.lead import lead
+from proxy.exchange.lookup import from_turn, reconciled
 from proxy.exchange.overflow import Overflow, prompt
 from proxy.exchange.recollect import Place, recollect
-from proxy.exchange.reconcile import FindDigests, Lookup, Reading, Stored, reconcile
+from proxy.exchange.reconcile import Reading
 from proxy.policy import Policy
 from proxy.stores.contract import Ref, Store
 from proxy.tokens import counter, limits, vocabulary
@@ -102,11 +103,11 @@ async def assemble(
     if own_way is not None:
         reading = Reading(whole=False, parent=(head or "") if own_way.parent is None else own_way.parent)
     elif who.from_turn is None:
-        reading = await _reconcile(dialect, tenant.digest_key, call, policy, store, ref, at_head)
+        reading = await reconciled(dialect, tenant.digest_key, call, policy, store, ref, at_head)
     else:
         if policy.session.history != "delta" and any(message.role == "assistant" for message in call.messages):
             raise InvalidHeader(f"{FROM_HEADER} goes with new messages only; leave the history out.")
-        reading, copied = await _from_turn(dialect, store, ref, who.from_turn)
+        reading, copied = await from_turn(dialect, store, ref, who.from_turn)
     chain = at_head
     if reading.parent != (head or ""):
         chain = await store.load(ref, key=key, reach=far, entry=reading.parent) if reading.parent else None
@@ -283,72 +284,6 @@ def _body(
     if who.own and who.own.lead:
         before = (who.own.lead, *before)
     return dialect.write(call, before, (*first, *context.messages), quirks)
-
-
-async def _reconcile(
-    dialect: Dialect, key: bytes, call: Call, policy: Policy, store: Store, ref: Ref, chain: Chain | None
-) -> Reading:
-    async def answer(need: Lookup) -> dict[bytes, str] | Stored:
-        if isinstance(need, FindDigests):
-            return await store.find_digests(ref, need.digests)
-        assert chain is not None
-        entries = await store.read(ref, chain.head.id, need.first, need.upto)
-        return _stored(dialect, entries, need)
-
-    steps = reconcile(
-        call.messages,
-        chain.head if chain else None,
-        once_whole=chain is not None and chain.whole,
-        history=policy.session.history,
-        key=key,
-    )
-    try:
-        need = next(steps)
-        while True:
-            need = steps.send(await answer(need))
-    except StopIteration as stop:
-        reading: Reading = stop.value
-        return reading
-
-
-def _stored(dialect: Dialect, entries: Sequence[Entry], need: Read | Lookup) -> Stored:
-    assert not isinstance(need, FindDigests)
-    found: list[Message] = []
-    starts_turn = need.first == 0
-    for entry in entries:
-        if entry.upto <= need.first or entry.first >= need.upto:
-            continue
-        for position, message in enumerate(dialect.messages(entry.wire), entry.first):
-            if need.first <= position < need.upto:
-                found.append(message)
-                if position == need.first:
-                    starts_turn = starts_turn or message.role == "user"
-    return Stored(tuple(found), starts_turn)
-
-
-async def _from_turn(dialect: Dialect, store: Store, ref: Ref, number: int) -> tuple[Reading, tuple[Message, ...]]:
-    """Where a branch after turn `number` starts, and the messages of that turn which must be copied because they
-    stand in the middle of an entry."""
-    if number == 0:
-        return Reading(whole=False, parent=""), ()
-    found = await store.find_turn(ref, number)
-    before, after = found or (None, None)
-    if before is not None and before.turn == number and (after is None or _starts_turn(after, before)):
-        return Reading(whole=False, parent=before.id), ()
-    if after is None:
-        raise UnknownTurn(f"{FROM_HEADER}: the session has no turn {number}; name an earlier one.")
-    copied: list[Message] = []
-    turns = before.turn if before else 0
-    for message in dialect.messages(after.wire):
-        turns += message.role == "user"
-        if turns > number:
-            break
-        copied.append(message)
-    return Reading(whole=False, parent=before.id if before else ""), tuple(copied)
-
-
-def _starts_turn(entry: Entry, before: Entry) -> bool:
-    return entry.facts.shapes[0].role == "user" and before.turn > 0
 
 
 def _check_calls(new: Sequence[Message], parent: Entry | None) -> None:

@@ -51,7 +51,8 @@ def test_flags_are_told_by_name() -> None:
     from proxy.cli import _parser
 
     args = _parser().parse_args(["serve", "--upstream", "echo:", "--policies", "p"])
-    assert flags(args) == {"--upstream": "echo:", "--listen": None, "--admin": None, "--store": None, "--policies": "p"}
+    unset = dict.fromkeys(("--listen", "--admin", "--store", "--workers"))
+    assert flags(args) == {"--upstream": "echo:", "--policies": "p", **unset}
 
 
 def test_a_wrong_setting_exits_2_with_a_line_for_each(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_unknown_members_and_sound_are_kept() -> None:
 
 def test_calls_without_a_type_get_the_one_that_they_have() -> None:
     calls = [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}]
-    calls.append({"index": 1, "id": "b", "custom": {"name": "g", "input": "x"}})  # type: ignore[dict-item]
+    calls.append({"index": 1, "id": "b", "custom": {"name": "g", "input": "x"}})
     made = read(sse([{"id": "c", "choices": [{"index": 0, "delta": {"tool_calls": calls}}]}]))
     assert [each["type"] for each in made["choices"][0]["message"]["tool_calls"]] == ["function", "custom"]
 

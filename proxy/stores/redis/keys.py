@@ -19,8 +19,8 @@ class Keys:
         to look at them (never later than the first thing ends)."""
 
         self.runs = self._space + b":runs"
-        """A sorted set of `tag` and entry of the runs that go on, scored by a time at or before their last sign of life;
-        some that have ended may still stand in it."""
+        """A sorted set of `tag` and entry of the runs that go on, scored by a time at or before the last sign of
+        life; some that have ended may still stand in it."""
 
     def labels(self, tenant: str, kind: str) -> bytes:
         """A sorted set of the tenant's labelled refs of this kind, scored by when they were made; in a cluster each may

@@ -1,8 +1,9 @@
 """A Lua script and the digest by which a server that has seen it knows it; and what several scripts share.
 
 All scripts work on the keys of one ref, which lie in one slot. KEYS: the ref's hash, and, on a server that is no
-cluster, the list of all refs, the set of what is due, and for runs the set of those that go on. Its other keys, of the index, are made of the first: named
-beside it, those that do not exist would make a cluster refuse appends and loads while the slot moves (TRYAGAIN).
+cluster, the list of all refs, the set of what is due, and for runs the set of those that go on. Its other keys, of the
+index and of runs, are made of the first: named beside it, those that do not exist would make a cluster refuse appends
+and loads while the slot moves (TRYAGAIN).
 ARGV[1] is the time in milliseconds.
 
 Fields of the ref's hash (an address is `BRANCH.INDEX`; a branch is a run of entries, each the child of the one before;

@@ -149,7 +149,7 @@ class Transaction(Appends):
     def expire(self, limit: int, under_way: set[int]) -> int:
         """Buries up to `limit` of what has outlived its time, except that whose rows are being removed."""
         self.flush()
-        count, buried = removal.expire(self._db, self._now, limit, under_way)
+        count, buried = removal.expire(self._db, self._now, limit, under_way.union(self.buried))
         self.buried += buried
         return count
 

@@ -14,11 +14,13 @@ from tests.stores.sqlite.test_write import writer_of
 
 
 async def test_a_heartbeat_is_one_small_write(tmp_path: Path) -> None:
+    log = tmp_path / "remora.db-wal"
     store = SqliteStore(str(tmp_path / "remora.db"))
     await store.open()
     id = new_id()
     await store.begin_run(CHAIN, id, owner="me", state=b"s" * 200_000, ttl_s=None)
     await store.log_run(CHAIN, id, owner="me", events=[b"x" * 1000])
+    size = log.stat().st_size
     statements: list[str] = []
     db = writer_of(store)._link.get()
     before = db.total_changes
@@ -27,6 +29,7 @@ async def test_a_heartbeat_is_one_small_write(tmp_path: Path) -> None:
     db.set_trace_callback(None)
     assert [statement.split()[0] for statement in statements] == ["BEGIN", "SELECT", "SELECT", "UPDATE", "COMMIT"]
     assert db.total_changes == before + 1
+    assert log.stat().st_size - size <= 3 * 4200, "pages of the log"
     await store.close()
 
 

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from proxy.conversation.entry import Preamble
 from proxy.errors import SettingsError, StoreUnavailable
-from proxy.stores.sqlite import SqliteStore, schema
-from tests.stores.making import listed, talk
+from proxy.stores.contract import Label, Noted, tag
+from proxy.stores.sqlite import SqliteStore, rows, schema
+from tests.stores.laws.telling import summary
+from tests.stores.making import REF, RULES, entry, listed, redacted, talk
 from tests.stores.sqlite.test_store import child, healthy, lines
 
 
@@ -70,6 +73,50 @@ def test_an_older_schema_is_brought_up_to_date(tmp_path: Path, monkeypatch: pyte
         with closing(sqlite3.connect(path)) as looking:
             assert looking.execute("SELECT count(*) FROM later").fetchone() == (0,)
             assert looking.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
+
+
+async def test_what_an_older_version_kept_is_there_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written as the version did that knew neither revisions nor labels nor runs."""
+    path = str(tmp_path / "remora.db")
+    now = schema.MIGRATIONS
+    monkeypatch.setattr(schema, "MIGRATIONS", now[:3])
+    secret = schema.prepare(path)
+    monkeypatch.setattr(schema, "MIGRATIONS", now)
+    a = entry(None, preamble=RULES)
+    b = entry(a, preamble=RULES)
+    told = summary(a)
+    with closing(sqlite3.connect(path)) as old:
+        old.execute("INSERT INTO preambles VALUES (7, 3, ?, ?, ?)", (RULES.id, RULES.wire, RULES.tokens))
+        old.execute("INSERT INTO summaries VALUES (5, 3, ?, ?, ?)", (b"s" * 16, told.upto, rows.pack_summary(told)))
+        old.execute(
+            "INSERT INTO refs (n, tenant, kind, name, head, preamble, whole, created, updated, summary)"
+            " VALUES (3, ?, ?, ?, 2, 7, 1, 1000, 2000, 5)",
+            (REF.tenant, REF.kind, REF.name),
+        )
+        for n, each in enumerate((a, b), 1):
+            place = (n, 3, 1, each.upto, each.tokens_upto, each.turn, bytes.fromhex(each.id), each.digest)
+            old.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*place, rows.pack(each), b"plan"))
+            old.execute("INSERT INTO digests VALUES (3, ?, ?)", (each.digest, n))
+        old.execute("INSERT INTO notes VALUES (2, 3, x'6e')")
+        old.commit()
+    store = SqliteStore(path)
+    await store.open()
+    assert await store.secret() == secret
+    chain = await store.load(REF, key="", reach=None)
+    assert chain is not None
+    assert (chain.entries, chain.preamble, chain.whole, chain.revision) == ((a, b), RULES, True, 0)
+    assert chain.summaries == (told,)
+    assert await store.find(REF.tenant, tag(REF), b.id) == Noted(REF, b, b"n")
+    assert await store.labelled(REF) == Label(REF, b"", 1000)
+    (c,) = await talk(store, 1, after=b)
+    stub = redacted(a)
+    assert await store.redact(REF, [stub], preamble=(RULES.id, Preamble(b"", 0))) is True
+    chain = await store.load(REF, key="", reach=None)
+    assert chain is not None
+    assert (chain.entries, chain.summaries, chain.revision) == ((stub.entry, b, c), (), 1)
+    assert await store.erase(REF) is True
+    await store.close()
+    assert healthy(path)
 
 
 def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.conversation.entry import Anchor, Entry
+from proxy.conversation.entry import Anchor, Entry, Preamble
 from proxy.stores.contract import Appended, Conflict
 from proxy.stores.sqlite import SqliteStore
 from tests.stores.contract import EXAMPLES
-from tests.stores.making import REF, RULES, Clock, adding, entry, listed, replay, talk
+from tests.stores.laws.telling import summary
+from tests.stores.making import CHAIN, REF, RULES, Clock, adding, entry, listed, redacted, replay, talk
 from tests.stores.model import Model, Step, compare, steps
 
 
@@ -105,6 +106,56 @@ async def test_whole_histories_that_the_other_saw_are_known(two: Two) -> None:
     assert found == {first.digest: first.id, second.digest: second.id}
 
 
+async def test_what_the_other_redacted_is_held_no_more(two: Two) -> None:
+    said = await talk(two[0], 3)
+    for store in two[:2]:
+        chain = await store.load(REF, key="", reach=None)
+        assert chain is not None
+        assert list(chain.entries) == said
+    stub = redacted(said[1])
+    assert await two[1].redact(REF, [stub], preamble=None) is True
+    for _ in range(2):
+        chain = await two[0].load(REF, key="", reach=None)
+        assert chain is not None
+        assert (list(chain.entries), chain.revision) == ([said[0], stub.entry, said[2]], 1)
+    assert await two[0].keep_summary(REF, summary(said[2]), revision=0) is False
+    (on,) = await talk(two[0], 1, after=said[2])
+    chain = await two[1].load(REF, key="", reach=None)
+    assert chain is not None
+    assert list(chain.entries) == [said[0], stub.entry, said[2], on]
+
+
+async def test_a_preamble_that_the_other_redacted_is_not_taken_for_the_old_one(two: Two) -> None:
+    first = entry(None, preamble=RULES)
+    await two[0].append(adding(REF, first, preamble=RULES))
+    less = Preamble(b"", 0)
+    assert await two[1].redact(REF, [], preamble=(RULES.id, less)) is True
+    second = entry(first, preamble=RULES)
+    assert await two[0].append(adding(REF, second, preamble=RULES)) == Appended()
+    for store in two[:2]:
+        chain = await store.load(REF, key="", reach=None)
+        assert chain is not None
+        assert chain.preamble == RULES
+
+
+async def test_what_the_other_pruned_is_not_gone_on_from(two: Two) -> None:
+    """Also where the number of the entry that went was given to another."""
+    first = entry(None)
+    await two[0].append(adding(CHAIN, first, note=b"n"))
+    second = entry(first)
+    await two[0].append(adding(CHAIN, second, note=b"n"))
+    assert await two[1].prune(CHAIN, second.id) is True
+    other = entry(first, "other")
+    assert await two[1].append(adding(CHAIN, other, note=b"n")) == Appended()
+    assert await two[0].append(adding(CHAIN, entry(second))) == Conflict(other.id)
+    third = entry(other)
+    assert await two[0].append(adding(CHAIN, third, note=b"n")) == Appended()
+    for store in two[:2]:
+        chain = await store.load(CHAIN, key="", reach=None)
+        assert chain is not None
+        assert chain.entries == (first, other, third)
+
+
 class Either:
     """A store that is now the one, now the other."""
 
@@ -148,11 +199,32 @@ def test_two_answer_as_one(tmp_path_factory: pytest.TempPathFactory, script: lis
     with closing(sqlite3.connect(path)) as looking:
         assert looking.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         # each row belongs to a ref that is there
-        for table in ("entries", "digests", "preambles", "replays"):
+        for table in (
+            "entries",
+            "digests",
+            "preambles",
+            "replays",
+            "notes",
+            "summaries",
+            "indexed",
+            "runs",
+            "responses",
+        ):
             stray = f"SELECT count(*) FROM {table} WHERE ref NOT IN (SELECT n FROM refs)"
             assert looking.execute(stray).fetchone() == (0,)
         assert looking.execute("SELECT count(*) FROM branches WHERE n NOT IN (SELECT n FROM entries)").fetchone() == (
             0,
         )
+        for table in ("replays", "notes"):
+            stray = f"SELECT count(*) FROM {table} WHERE n NOT IN (SELECT n FROM entries)"
+            assert looking.execute(stray).fetchone() == (0,)
+        for stray in (
+            "SELECT count(*) FROM labels WHERE n NOT IN (SELECT n FROM refs)",
+            "SELECT count(*) FROM digests WHERE n NOT IN (SELECT n FROM entries)",
+            "SELECT count(*) FROM branches WHERE parent NOT IN (SELECT n FROM entries)",
+            "SELECT count(*) FROM refs WHERE head IS NOT NULL AND head NOT IN (SELECT n FROM entries WHERE branch > 0)",
+            "SELECT count(*) FROM refs WHERE preamble IS NOT NULL AND preamble NOT IN (SELECT n FROM preambles)",
+        ):
+            assert looking.execute(stray).fetchone() == (0,), stray
         plain = "SELECT count(*) FROM replays WHERE NOT sticky AND n NOT IN (SELECT head FROM refs WHERE head > 0)"
         assert looking.execute(plain).fetchone() == (0,)

@@ -64,6 +64,8 @@ class Renamer:
                 return b""
             rest = b"".join(self._rest)[len(whole) :]
             self._rest = [rest] if rest else []
+        if whole.endswith(b"\n\n") and whole.count(b"\n\n") == 1 and b"\r" not in whole:
+            return self._frame(whole)
         return b"".join(map(self._frame, sse.frames(whole)))
 
     def end(self) -> bytes:
