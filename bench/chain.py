@@ -26,7 +26,7 @@ YOUNG, OLD = 5, 150
 MARKS = (50, 100, 150)
 """Turns at which the database is weighed."""
 MOST = 1.1
-BLOCK = 5
+BLOCK = 3
 """Requests of one age between two readings of the server's CPU clock; then comes the other age's turn."""
 
 SETTING = """\
@@ -35,7 +35,8 @@ SETTING = """\
 
 `REMORA_RESPONSES=translate`, window 4,000 tokens, `trim_to` 0.5; plain replies, one connection. A turn is one new
 message of about 31 tokens with `previous_response_id`, a reply has about 66. {chains} chains of each age, {block}
-requests of one age and {block} of the other in turn; figures are medians, of CPU over such blocks."""
+requests of one age and {block} of the other in turn; figures are medians over such
+blocks, ratios those of neighbouring blocks."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE).search
 _ID = re.compile(rb'"id":"(resp_[^"]+)"').search
@@ -48,7 +49,7 @@ class Scale(msgspec.Struct, frozen=True):
     """Chains that the database is weighed with."""
 
 
-FULL, QUICK = Scale(120, 20), Scale(30, 10)
+FULL, QUICK = Scale(150, 20), Scale(48, 10)
 
 
 class Client:
@@ -98,9 +99,10 @@ class Client:
 
 
 class Age(msgspec.Struct):
-    """What the requests of one age took."""
+    """What the requests of one age took, block by block."""
 
     took_ms: list[float]
+    """The median of a block."""
     cpu_us: list[float]
     """A request, over a block."""
 
@@ -115,13 +117,11 @@ class Measured(msgspec.Struct, frozen=True):
 
     @property
     def time_ratio(self) -> float:
-        return statistics.median(self.old.took_ms) / statistics.median(self.young.took_ms)
+        return _ratio(self.old.took_ms, self.young.took_ms)
 
     @property
     def cpu_ratio(self) -> float:
-        """The median of neighbouring blocks' own ratios."""
-        pairs = zip(self.old.cpu_us, self.young.cpu_us, strict=True)
-        return statistics.median(old / young for old, young in pairs)
+        return _ratio(self.old.cpu_us, self.young.cpu_us)
 
     @property
     def growth(self) -> tuple[float, ...]:
@@ -131,6 +131,11 @@ class Measured(msgspec.Struct, frozen=True):
             (self.bytes[at + 1] - self.bytes[at]) / (turns[at + 1] - turns[at]) / self.chains
             for at in range(len(MARKS))
         )
+
+
+def _ratio(old: list[float], young: list[float]) -> float:
+    """The median of neighbouring blocks' own ratios: what else the machine does weighs on both alike."""
+    return statistics.median(one / other for one, other in zip(old, young, strict=True))
 
 
 def remora(processes: Processes, folder: Path, upstream: int) -> Server:
@@ -172,15 +177,17 @@ def run(client: Client, server: Server, database: Path, scale: Scale) -> Measure
     young, old = [b""] * scale.chains, [b""] * scale.chains
     advance(client, old, OLD - 1)
     advance(client, young, YOUNG - 1)
-    ages = {"young": Age([], []), "old": Age([], [])}
+    found = {"young": Age([], []), "old": Age([], [])}
     for start in range(0, scale.chains, BLOCK):
-        for name, heads in (("young", young), ("old", old)):
-            age, some = ages[name], heads[start : start + BLOCK]
+        pair = [("young", young), ("old", old)]
+        for name, heads in pair if start % (2 * BLOCK) else reversed(pair):
+            some = heads[start : start + BLOCK]
             before = server.cpu_s()
-            age.took_ms += [client.go_on(head)[1] for head in some]
-            age.cpu_us.append((server.cpu_s() - before) * 1e6 / len(some))
+            took_ms = [client.go_on(head)[1] for head in some]
+            found[name].cpu_us.append((server.cpu_s() - before) * 1e6 / len(some))
+            found[name].took_ms.append(statistics.median(took_ms))
     say("chains timed")
-    return Measured(ages["young"], ages["old"], tuple(sizes), scale.weighed)
+    return Measured(found["young"], found["old"], tuple(sizes), scale.weighed)
 
 
 def targets(found: Measured) -> list[Target]:

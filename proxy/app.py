@@ -19,6 +19,7 @@ from proxy.observe.log import Log
 from proxy.policy import Policies, unsearchable
 from proxy.resources import notes
 from proxy.resources.asides import Asides
+from proxy.resources.completions import Completions
 from proxy.resources.conversations import Conversations
 from proxy.resources.responses import Responses
 from proxy.resources.runs import Runs
@@ -105,6 +106,7 @@ async def running(settings: Settings, policies: Policies, *, shared: bool = Fals
             dialects=DIALECTS,
             generates=generates,
             stored=stored,
+            completions=Completions(house, CHAT, say) if settings.stored_completions else None,
             log=log,
             say=say,
             upstream_api_key=settings.upstream_api_key,

@@ -62,11 +62,11 @@ def test_what_is_no_response_stops_the_measurement(wire: bytes) -> None:
 def test_ratios_and_growth() -> None:
     young, old = Age([1.0, 2.0, 9.0], [100.0, 300.0, 100.0]), Age([2.0, 3.0, 1.0], [110.0, 270.0, 300.0])
     found = Measured(young, old, (1000, 51_000, 101_000, 171_000), chains=10)
-    assert found.time_ratio == 1.0
+    assert found.time_ratio == 1.5
     assert found.cpu_ratio == 1.1
     assert found.growth == (100.0, 100.0, 140.0)
     assert [(round(target.value, 3), target.mark) for target in targets(found)] == [
-        (1.0, "PASS"), (1.1, "PASS"), (1.4, "SHORT")
+        (1.5, "SHORT"), (1.1, "PASS"), (1.4, "SHORT")
     ]  # fmt: skip
 
 

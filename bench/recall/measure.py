@@ -85,6 +85,7 @@ class Memory:
             texts=texts,
             count=lambda text: count_text(text, MODEL),
             now_ms=self.now_ms,
+            mean_tokens=self.entries[-1].tokens_upto / len(self.entries) if self.entries else 0.0,
         )
         spent, answer = 0.0, None
         while True:

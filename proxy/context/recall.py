@@ -27,10 +27,13 @@ MAX_EMBED_CHARS = 8_000
 CANDIDATES = 4
 """So many times `top_k` messages are looked at ..."""
 MAX_CANDIDATES = 256
-"""... and never more, nor many more than there can be room for."""
+"""... and never more, nor many more than there can be room for ..."""
 LEAST_CANDIDATES = 16
+"""... but always so many."""
 TOKENS_A_WORD = 2.0
-"""Tokens of a message for each of its words that count."""
+"""Tokens of a message for each of its words that count, where nobody says what messages weigh."""
+SPARE = 1.4
+"""So many times what there will be room for is looked at, if it is of the usual length: some is passed over."""
 FLOOR = 0.05
 """A message that has less than this share of the best one's score is left out, though there be room."""
 LONG = 0.25
@@ -64,9 +67,10 @@ def recall(
     count: Callable[[str], int],
     now_ms: int,
     without: tuple[int, int] = (0, 0),
+    mean_tokens: float = 0.0,
 ) -> Generator[Needs, Answers, Recalled | None]:
     """What of the messages at positions below `window_start` bears on `query`; None if nothing surely does. Those from
-    the first to before the second position of `without` are left out.
+    the first to before the second position of `without` are left out. `mean_tokens`: of a message; 0: unknown.
 
     Never longer than `settings.max_tokens` by `count`, nor more runs of neighbouring messages than `settings.top_k`.
     Quotes users, assistants and tools, never a system message. The same answers give the same text.
@@ -77,7 +81,6 @@ def recall(
     if len(words) > MAX_WORDS:
         words = words[: MAX_WORDS // 2] + words[-MAX_WORDS // 2 :]
     ranked: ranking.Ranked | None = None
-    mean_words = 0.0
     weights = {term: 1.0 for word in words for term in word.terms}
     if settings.method != "keywords" and query.strip():
         embedded = yield Embed(query[:MAX_EMBED_CHARS])
@@ -87,7 +90,7 @@ def recall(
         terms = tuple(dict.fromkeys(term for word in words for term in word.terms))
         found = yield Search(terms)
         if isinstance(found, Found):
-            mean_words = found.length / max(found.messages, 1)
+            mean_tokens = mean_tokens or TOKENS_A_WORD * found.length / max(found.messages, 1)
             weighed = ranking.weigh(found, terms, words)
             weights = {term: each.weight for word, each in zip(words, weighed, strict=True) for term in word.terms}
             keywords = ranking.by_keywords(found, weighed, window_start)
@@ -95,7 +98,7 @@ def recall(
     if ranked is None or ranked.sure < settings.min_score:
         return None
     ranked.scores[slice(*without)] = 0.0
-    positions = ranking.best(ranked.scores, _candidates(settings, mean_words), FLOOR)
+    positions = ranking.best(ranked.scores, _candidates(settings, mean_tokens), FLOOR)
     if not positions:
         return None
     top = float(ranked.scores[positions[0]])
@@ -106,12 +109,12 @@ def recall(
     return _fit(chosen, settings, ranked.sure, now_ms)
 
 
-def _candidates(settings: Recall, mean_words: float) -> int:
-    """How many messages to look at: a quarter more than there will be room for, if they are of the usual
-    length."""
+def _candidates(settings: Recall, mean_tokens: float) -> int:
+    """How many messages to look at: more than there will be room for, if they are of the usual length."""
     most = min(settings.top_k * CANDIDATES, MAX_CANDIDATES)
-    room = settings.max_tokens / (mean_words * TOKENS_A_WORD) if mean_words else most
-    return min(most, max(LEAST_CANDIDATES, int(room * 1.25)))
+    usual = min(mean_tokens, settings.max_tokens * LONG)
+    room = settings.max_tokens / usual if usual > 0 else most
+    return min(most, max(LEAST_CANDIDATES, int(room * SPARE)))
 
 
 def _choose(
@@ -126,16 +129,11 @@ def _choose(
 
     An answer comes along with its question, since neighbours share their scores.
     """
-    entry_of: dict[int, Entry] = {}
-    for entry in entries:
-        upto = entry.upto
-        for at in range(upto - entry.count, upto):
-            entry_of[at] = entry
+    entry_of = {at: entry for entry in entries for at in range(entry.upto - entry.count, entry.upto)}
     waiting = sorted((score, at) for at, score in scores.items() if at in entry_of)
     room = settings.max_tokens - FRAME_TOKENS
     long = max(int(settings.max_tokens * LONG), 1)
     chosen: dict[int, _Chosen] = {}
-    said: dict[str, Sequence[tuple[str, str]]] = {}
     seen: set[str] = set()
     runs = 0
     while waiting and room >= LEAST_TOKENS:
@@ -144,19 +142,19 @@ def _choose(
         if runs + added > settings.top_k:
             continue
         entry = entry_of[at]
-        shapes = entry.facts.shapes
+        facts = entry.facts
+        shapes = facts.shapes
         index = at - entry.upto + entry.count
         weight = shapes[index].tokens
-        if room < weight <= long:
+        if room < weight <= long or shapes[index].role not in SPEAKERS:
             continue
-        if entry.id not in said:
-            said[entry.id] = texts(entry.wire)
-        if len(said[entry.id]) != len(shapes):
+        start = index + sum([shape.size for shape in shapes[:index]])
+        said = texts(entry.wire[start : start + shapes[index].size])
+        if len(said) != 1:
             continue
-        role, text = said[entry.id][index]
+        role, text = said[0]
         if role not in SPEAKERS or text in seen or not text.strip():
             continue
-        turn = max(entry.turn - [shape.role for shape in shapes[index + 1 :]].count("user"), 1)
         gap = GAP_TOKENS * max(added, 0)
         tokens = min(weight, len(text) + 8)
         quoted = text
@@ -167,7 +165,8 @@ def _choose(
         if tokens + gap > room:
             continue
         room -= tokens + gap
-        chosen[at] = _Chosen(Piece(at, turn, role, quoted, entry.facts.at_ms), score, tokens)
+        turn = max(entry.turn - [shape.role for shape in shapes[index + 1 :]].count("user"), 1)
+        chosen[at] = _Chosen(Piece(at, turn, role, quoted, facts.at_ms), score, tokens)
         seen.add(text)
         runs += added
     return chosen
@@ -177,13 +176,15 @@ def _fit(chosen: Mapping[int, _Chosen], settings: Recall, sure: float, now_ms: i
     """The text, the weakest left out until it fits with its lines of age."""
     kept = dict(sorted(chosen.items()))
     strongest = sorted(kept, key=lambda at: (-kept[at].score, -at))
+    told = {at_ms: age(at_ms, now_ms) for at_ms in {each.piece.at_ms for each in kept.values()}}
     while kept:
-        excerpts = _runs(list(kept.values()), sure)
-        ages = len({age(each.piece.at_ms, now_ms) for each in kept.values()})
-        tokens = FRAME_TOKENS + AGE_TOKENS * ages + GAP_TOKENS * len(excerpts) + sum(e.tokens for e in kept.values())
-        over = max(tokens - settings.max_tokens, len(excerpts) - settings.top_k)
+        runs = sum([at - 1 not in kept for at in kept])
+        ages = len({told[each.piece.at_ms] for each in kept.values()})
+        tokens = FRAME_TOKENS + AGE_TOKENS * ages + GAP_TOKENS * runs + sum([each.tokens for each in kept.values()])
+        over = max(tokens - settings.max_tokens, runs - settings.top_k)
         if over <= 0:
-            return Recalled(render([each.piece for each in kept.values()], now_ms), tokens, tuple(excerpts))
+            text = render([each.piece for each in kept.values()], now_ms)
+            return Recalled(text, tokens, tuple(_runs(list(kept.values()), sure)))
         while over > 0 and strongest:
             over -= max(kept.pop(strongest.pop()).tokens, 1)
     return None
@@ -192,11 +193,13 @@ def _fit(chosen: Mapping[int, _Chosen], settings: Recall, sure: float, now_ms: i
 def _runs(kept: Sequence[_Chosen], sure: float) -> list[Excerpt]:
     """Neighbours are one excerpt."""
     runs: list[Excerpt] = []
-    for piece, share, tokens in kept:
-        score = round(share * sure, 3)
-        last = runs[-1] if runs else None
-        if last and last.upto == piece.position:
-            runs[-1] = Excerpt(last.turn, last.first, last.upto + 1, last.tokens + tokens, max(last.score, score))
-        else:
-            runs.append(Excerpt(piece.turn, piece.position, piece.position + 1, tokens, score))
+    first = last = held = 0
+    best = 0.0
+    for at, (piece, share, tokens) in enumerate(kept):
+        first, held, best = (first, held, best) if held else (at, 0, 0.0)
+        held, best, last = held + tokens, max(best, share), piece.position + 1
+        if at + 1 == len(kept) or kept[at + 1].piece.position != last:
+            opening = kept[first].piece
+            runs.append(Excerpt(opening.turn, opening.position, last, held, round(best * sure, 3)))
+            held = 0
     return runs

@@ -49,6 +49,7 @@ async def recollect(
         settings,
         window_start=place.before,
         without=place.without,
+        mean_tokens=head.tokens_upto / head.upto,
         texts=lambda wire: [(message.role, message.text) for message in dialect.messages(wire)],
         count=lambda text: counter.count_text(text, call.model),
         now_ms=time.time_ns() // 1_000_000,

@@ -17,7 +17,8 @@ class ExchangeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     status: int = 0
     kind: str
     """`pass`, `session`, `side` (a side call of a session, relayed stateless), `summary` (a call of the proxy's),
-    `resource` (something stored was asked for)."""
+    `resource` (something stored was asked for), `background` (a response was begun that is made later), `resume` (a
+    response's events were asked for), `compact`, `completion` (relayed and stored, without a session)."""
     session: str = ""
     tenant: str = ""
     policy: str = ""

@@ -44,7 +44,7 @@ class Asides:
     async def compact(self, request: Request, client: Client, record: ExchangeRecord) -> None:
         """Answers with an item that stands for all that was said. The upstream's model writes it; its refusal is
         relayed. Raises as `Responses.create` does, and UpstreamError."""
-        record.kind = "resource"
+        record.kind = "compact"
         place, asked = await self._read(request)
         call = self._responses.call(asked)
         settings = self._responses.policy(request.headers, asked).summary or Summarise()

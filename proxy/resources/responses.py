@@ -73,7 +73,7 @@ class Responses:
         await self.runs.announce(live)
         log = msgspec.structs.replace(record)
         self.runs.spawn(lambda: self._background(chat, call, who, speaker, live, log))
-        record.kind = "resource"
+        record.kind, record.status = "background", 200
         await self._tell(live, asked, client, notes.encode(made))
 
     async def _background(
@@ -108,7 +108,7 @@ class Responses:
     ) -> None:
         """Answers `GET …/responses/{id}?stream=true`: the events with numbers above `starting_after`, as they were
         first sent. Raises NotFound, InvalidBody while nothing has been sent."""
-        record.kind = "resource"
+        record.kind = "resume"
         after = query.get("starting_after", "-1")
         if not (after == "-1" or (after.isascii() and after.isdigit() and len(after) < 10)):
             raise InvalidBody("starting_after is the sequence number of an event.", param="starting_after")

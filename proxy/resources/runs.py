@@ -126,8 +126,9 @@ class Runs:
         say: Callable[[str], None],
         broke: Callable[[Exception], None],
     ) -> None:
-        """`log_s`: how long the log of an ended run is kept. `silent_ms`: who is silent for so long is dead. `failed`: the state of a run whose owner died -> its state
-        as a failed one. `say` is told in a line that the store cannot be written, `broke` of bugs."""
+        """`log_s`: how long the log of an ended run is kept. `silent_ms`: who is silent for so long is dead. `failed`:
+        the state of a run whose owner died -> its state as a failed one. `say` is told in a line that the store cannot
+        be written, `broke` of bugs."""
         self._store = store
         self._log_s = log_s
         self._silent_ms = silent_ms

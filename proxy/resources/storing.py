@@ -23,6 +23,9 @@ Keep = Callable[[Raws, Reply], Awaitable[None]]
 """Stores a completion, given as its members; called again when more of the same has come. Raises StoreUnavailable."""
 
 
+_NOTHING = frozenset({b"", b"data: [DONE]", b"data:[DONE]"})
+
+
 class _Head(msgspec.Struct, frozen=True):
     """Of a plain reply, which is held."""
 
@@ -143,9 +146,12 @@ class Storing:
 
     async def _release(self, reader: Reader) -> None:
         """Stores what has come of a stream, then gives out what was held of it."""
-        self._kept = True
+        held = reader.held
         try:
-            await self._store(reader.reply(), from_stream, b"".join(self._read))
+            # behind the last finish reason, most streams hold nothing but the end marker
+            if not self._kept or held.strip() not in _NOTHING:
+                self._kept = True
+                await self._store(reader.reply(), from_stream, b"".join(self._read))
         except ProxyError as error:
             self._failed = True
             self._record.error = error.code
@@ -154,7 +160,8 @@ class Storing:
             return
         if reader.done:
             self._reader = None
-        await self._client.write(reader.release())
+        reader.release()
+        await self._client.write(held)
 
     async def _store(self, reply: Reply, members: Callable[[bytes], Raws], data: bytes) -> None:
         if not reply.whole or reply.message is None:

@@ -18,6 +18,7 @@ from proxy.exchange.run import run
 from proxy.exchange.tenant import Tenants
 from proxy.framing.inflate import ENCODINGS, Inflate, TooMuch
 from proxy.observe.log import Log
+from proxy.resources.completions import Completions, completion_path, stores
 from proxy.server.client import HttpClient
 from proxy.server.passthrough import Relay
 from proxy.server.paths import Asked, response_path
@@ -52,6 +53,7 @@ class Handler:
         dialects: Sequence[Dialect],
         generates: Callable[[str, str], bool],
         stored: Stored | None,
+        completions: Completions | None,
         log: Log,
         say: Callable[[str], None],
         upstream_api_key: str,
@@ -64,6 +66,7 @@ class Handler:
         self._dialects = dialects
         self._generates = generates
         self._stored = stored
+        self._completions = completions
         self._log = log
         self._say = say
         self._upstream_api_key = upstream_api_key
@@ -87,7 +90,7 @@ class Handler:
         except Exception as error:  # noqa: BLE001 - a bug here must not leave the client without an answer
             return self._refused(record, self._bug(error))
         finally:
-            if record.kind == "pass":
+            if record.kind in ("pass", "resource"):
                 record.total_ms = round((time.monotonic() - began) * 1000, 3)
                 self._log.exchange(record)
 
@@ -103,6 +106,9 @@ class Handler:
         if spoken is not None and (named or FROM_HEADER in request.headers):
             body = await self._body(request)
             return await self._exchange(self._chat(spoken), spoken, request, target, session, key, body, record)
+        completions = self._completions
+        if completions is not None and (found := completion_path(request.method, path)) is not None:
+            return await self._completion(completions, *found, request, key, record)
         if self._stored is not None:
             upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
             if (asked := response_path(request.method, path, upgrade=upgrade)) is not None:
@@ -113,7 +119,12 @@ class Handler:
                 "send this request there, or without a session."
             )
         first: list[bytes] = []
-        if spoken is not None and policies.session_members:
+        if completions is not None and spoken is not None:
+            body = await self._body(request)
+            if stores(body.decoded) or named_by_member(body.decoded, policies):
+                return await self._exchange(self._chat(spoken), spoken, request, target, session, key, body, record)
+            first.append(body.raw)
+        elif spoken is not None and policies.session_members:
             peeked = await self._peek(request, first)
             if peeked is not None and named_by_member(peeked.decoded, policies):
                 return await self._exchange(self._chat(spoken), spoken, request, target, session, key, peeked, record)
@@ -156,6 +167,8 @@ class Handler:
         return headers
 
     def _chat(self, dialect: Dialect) -> Go:
+        if self._completions is not None:
+            return self._completions.create
         return lambda asked, client, record: run(dialect, asked, self._house, client, record)
 
     async def _resource(
@@ -174,6 +187,33 @@ class Handler:
             return await self._exchange(go, self._dialects[0], request, target, session, key, body, record)
         record.kind = "resource"
         answer = await stored.answer(asked, self._asked(request, target, session, key, body), request.query)
+        record.status, record.bytes_out = 200, len(answer)
+        return web.Response(body=answer, content_type="application/json")
+
+    async def _completion(
+        self,
+        completions: Completions,
+        what: str,
+        id: str,
+        request: web.Request,
+        key: str | None,
+        record: ExchangeRecord,
+    ) -> web.StreamResponse:
+        """Something of the stored chat completions."""
+        record.kind = "resource"
+        tenant = self._tenants.of(key, request.headers)
+        record.tenant = tenant.shown
+        match what:
+            case "list":
+                answer = await completions.list(tenant.name, request.query)
+            case "messages":
+                answer = await completions.messages(tenant.name, id, request.query)
+            case "update":
+                answer = await completions.update(tenant.name, id, (await self._body(request)).decoded)
+            case "delete":
+                answer = await completions.delete(tenant.name, id)
+            case _:
+                answer = await completions.retrieve(tenant.name, id)
         record.status, record.bytes_out = 200, len(answer)
         return web.Response(body=answer, content_type="application/json")
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -126,9 +126,9 @@ class _Connection(RequestHandler):
         self._watch = watch
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._watch.add(transport)
+        # a cast: uvloop's transports have its methods, but are none by inheritance
+        self._transport = cast("asyncio.Transport", transport)
+        self._watch.add(self._transport)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:

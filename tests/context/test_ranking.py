@@ -38,6 +38,25 @@ def test_the_message_with_the_rare_word_is_the_best() -> None:
     assert ranking.best(found.scores, 1, 0.0) == [20]
 
 
+@given(st.lists(st.lists(st.sampled_from(["violin", "cello", "oboe", "drum"]), max_size=9), min_size=1, max_size=40))
+def test_scores_are_those_of_the_formula(messages: list[list[str]]) -> None:
+    found = ranked("violin cello", [" ".join(each) for each in messages])
+    mean = max(sum(map(len, messages)) / len(messages), 1.0)
+    own = np.zeros(len(messages))
+    for word in ("violin", "cello"):
+        held = sum(word in each for each in messages)
+        weight = np.log1p((len(messages) - held + 0.5) / (held + 0.5))
+        for at, each in enumerate(messages):
+            often = each.count(word)
+            length = ranking.K1 * (1 - ranking.B + ranking.B * len(each) / mean)
+            own[at] += weight * often * (ranking.K1 + 1) / (often + length)
+    wanted = own.copy()
+    for distance, share in ranking.NEIGHBOURS:
+        wanted[distance:] += share * own[:-distance]
+        wanted[:-distance] += share * own[distance:]
+    assert np.allclose(found.scores, wanted)
+
+
 def test_neighbours_of_a_match_score_less_than_it_and_more_than_others() -> None:
     scores = ranked("violin", [*FILLER[:20], "a violin", *FILLER[20:]]).scores
     assert scores[20] > scores[19] == scores[21] > scores[18] == scores[22] > scores[17] == scores[23] > 0

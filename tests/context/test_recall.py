@@ -71,6 +71,7 @@ class Chain:
         how: Recall | None = None,
         window_start: int | None = None,
         count: Callable[[str], int] | None = None,
+        mean_tokens: float = 0.0,
     ) -> Recalled | None:
         steps = recall(
             query,
@@ -78,6 +79,7 @@ class Chain:
             window_start=len(self.said) if window_start is None else window_start,
             texts=texts,
             count=count or tokens,
+            mean_tokens=mean_tokens,
             now_ms=1 + (len(self.said) + 1) * DAY,
         )
         answer = None
@@ -200,6 +202,39 @@ def test_few_words_are_searched_and_few_messages_picked() -> None:
     assert len(search.terms) <= 3 * MAX_WORDS
     assert len(pick.positions) <= MAX_CANDIDATES
     assert list(pick.positions) == sorted(set(pick.positions))
+
+
+def test_no_more_is_picked_than_there_is_room_for() -> None:
+    chain = Chain([("user", f"{'violin' * (i % 3 == 0)} number{i} {'and so on ' * 30}") for i in range(400)])
+    mean = chain.entries[-1].tokens_upto / len(chain.said)
+    for most in (1_000, 4_000):
+        found = chain.ask(
+            "number7 number70 violin", Recall(max_tokens=most, top_k=200, min_score=0.0), mean_tokens=mean
+        )
+        pick = chain.needs[-1]
+        assert found
+        assert isinstance(pick, Pick)
+        assert found.tokens > most - 2 * mean
+        assert len(pick.positions) <= max(2 * most / mean, 16)
+
+
+def test_a_message_is_read_without_the_others_of_its_entry() -> None:
+    chain = talk(("user", "My grandmother left me a violin from Cremona."), ("assistant", "Lovely."))
+    read: list[bytes] = []
+    steps = recall(
+        "grandmother's violin",
+        Recall(min_score=0.0),
+        window_start=len(chain.said),
+        texts=lambda wire: read.append(wire) or texts(wire),  # type: ignore[func-returns-value]
+        count=tokens,
+        now_ms=DAY,
+    )
+    answer = None
+    with pytest.raises(StopIteration):
+        while True:
+            answer = chain.answer(steps.send(answer))
+    assert read
+    assert all(len(texts(wire)) == 1 for wire in read)
 
 
 @pytest.mark.parametrize("piece", ["w", "violin ", "漢", "a's", "number7 ", "\0", "ﷺ"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
@@ -127,6 +127,7 @@ def test_only_true_means_store() -> None:
     limit=st.integers(1, 40),
     order=st.sampled_from(["asc", "desc"]),
 )
+@example(marks=[1] * (2 * SCAN) + [0, 1, 0], wanted=0, limit=1, order="asc")
 async def test_a_filter_finds_all_of_them_however_far_apart(
     marks: list[int], wanted: int | None, limit: int, order: str
 ) -> None:

@@ -69,11 +69,14 @@ def text_of(message: Json) -> str:
     return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
-def line(texts: Sequence[str], *calls: int, system: str = "") -> list[str]:
+def line(texts: Sequence[str], *calls: int, system: str = "", again: bool = False) -> list[str]:
     """What `stepping(*calls)` must have been shown before its answer to the last of `texts`, where the tool brings
-    back "seen" and what it was called with."""
-    said = [f"system:{system}"] if system else []
+    back "seen" and what it was called with. `again`: the client sends its system message with every turn, and it is an
+    item like others."""
+    said = []
     for turn, text in enumerate(texts, 1):
+        if system and (again or turn == 1):
+            said.append(f"system:{system}")
         said.append(text)
         for step, count in enumerate(calls):
             said += [f"call:call_{turn}_{step}_{n}" for n in range(count)]

@@ -81,7 +81,7 @@ class Labels(Calls):
             # those of one moment are told in the order of their members; the place says which of them were had
             last = page[-1]
             skipped = skipped + size if last[0] == start else 0
-            start, place = last[0], last
+            start, place = last[0], behind[-1] if behind else place
         return found[:most]
 
     async def _look(self, key: bytes, tenant: str, kind: str, member: bytes) -> Label | None:

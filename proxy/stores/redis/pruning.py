@@ -10,13 +10,30 @@ local function second_of(blob)
   -- an entry's parent, if it has one; a summary's entry
   return string.byte(blob, 36) == 217 and raw(string.sub(blob, 38, 69)) or nil
 end
+local WIDTHS = {[0xcc] = 1, [0xcd] = 2, [0xce] = 4, [0xcf] = 8}
+local LENGTHS = {[0xc4] = '>I1', [0xc5] = '>I2', [0xc6] = '>I4'}
+local function digest_of(row)
+  -- behind the parent stand the wire, five numbers and a flag (MessagePack: numbers up to 127 are one byte)
+  local at = string.byte(row, 36) == 217 and 70 or 37
+  for n = 1, 8 do
+    local kind = string.byte(row, at)
+    if LENGTHS[kind] then
+      local length, from = struct.unpack(LENGTHS[kind], row, at + 1)
+      if n == 8 then return string.sub(row, from, from + length - 1) end
+      at = from + length
+    else
+      at = at + 1 + (WIDTHS[kind] or 0)
+    end
+  end
+end
 local function replays(gone)
   local f = call('HMGET', r, 'h', 'y', 'Y')
   if f[1] and gone[f[1]] then call('HDEL', r, 'L', 'l') end
   for j = tonumber(f[2]) or 0, (tonumber(f[3]) or 0) - 1 do
     local key = call('HGET', r, 'y:' .. j)
     local kept = key and call('HGET', r, 'k:' .. key)
-    if kept and gone[raw(cmsgpack.unpack(string.sub(kept, 13)).entry)] then call('HDEL', r, 'k:' .. key) end
+    -- the last that is packed is the entry's id
+    if kept and gone[raw(string.sub(kept, -32))] then call('HDEL', r, 'k:' .. key) end
   end
 end
 local function summaries(keep)
@@ -122,7 +139,7 @@ for n, place in ipairs(gather(r, names)) do
     local id = id_of(f[1])
     any, gone[id] = true, true
     if split(place) then
-      digests[cmsgpack.unpack(f[1])[10]] = true
+      digests[digest_of(f[1])] = true
       places[(struct.unpack('>I4', f[2]))] = true
     end
     preambles[struct.unpack('>Bc0', f[2], 21)] = true
@@ -146,7 +163,7 @@ for n, facts in ipairs(gather(r, names)) do
   if split(rest[n]) and places[(struct.unpack('>I4', facts))] then
     -- entries that end alike stand at one position; the newest comes last
     local row = call('HGET', r, 'e:' .. rest[n])
-    local digest = cmsgpack.unpack(row)[10]
+    local digest = digest_of(row)
     if digests[digest] then call('HSET', r, 'd:' .. digest, id_of(row)) end
   end
 end

@@ -101,6 +101,8 @@ class BeginRun(msgspec.Struct, gc=False):
     owner: bytes
     state: bytes
     ttl_s: int | None
+    recorded: bool
+    """The entry is there already."""
 
 
 class LogRun(msgspec.Struct, gc=False):
@@ -156,9 +158,9 @@ def redact(ref: Ref, redactions: Sequence[Redaction], preamble: tuple[bytes, Pre
     return Redact(ref, tuple(stubs), (preamble[0], preamble[1].wire, preamble[1].tokens) if preamble else None)
 
 
-def begin_run(ref: Ref, entry: str, owner: str, state: bytes, ttl_s: int | None) -> BeginRun:
+def begin_run(ref: Ref, entry: str, owner: str, state: bytes, ttl_s: int | None, *, recorded: bool) -> BeginRun:
     """Raises ValueError if the entry's id is none."""
-    return BeginRun(ref, _id(entry), owner.encode(), state, ttl_s)
+    return BeginRun(ref, _id(entry), owner.encode(), state, ttl_s, recorded)
 
 
 def _found(index: Index) -> Found:

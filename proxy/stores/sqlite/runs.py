@@ -55,10 +55,8 @@ def _of(db: sqlite3.Connection, now: int, ref: Ref, entry: bytes | None) -> tupl
 
 def begin(db: sqlite3.Connection, now: int, ref: int, ask: BeginRun) -> tuple[bool, list[int]]:
     """In the ref of this number: (whether it was begun, the numbers of what is to be removed in steps)."""
-    if (
-        _of(db, now, ask.ref, ask.entry)
-        or db.execute("SELECT 1 FROM entries WHERE id = ? AND ref = ?", (ask.entry, ref)).fetchone()
-    ):
+    entry = db.execute("SELECT 1 FROM entries WHERE id = ? AND ref = ?", (ask.entry, ref)).fetchone()
+    if _of(db, now, ask.ref, ask.entry) or (entry is not None) is not ask.recorded:
         return False, []
     over = db.execute("SELECT n FROM responses WHERE id = ? AND ref = ?", (ask.entry, ref)).fetchall()
     buried = [bury_response(db, n) for (n,) in over]

@@ -2,6 +2,7 @@
 # ruff: noqa: S608 - statements are put together from what stands in this file; every value is bound
 
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Sequence
 from operator import attrgetter
 
@@ -17,12 +18,17 @@ from proxy.stores.sqlite.rows import RUN, unpack
 Parts = Sequence[tuple[int, int]]
 """The branches that a chain runs along, newest first, each with the position up to which it belongs to it."""
 Numbers = NDArray[np.uint64]
+Labels = NDArray[np.int64]
+Ranges = list[tuple[int, int, int]]
 
 _position = attrgetter("upto")
 _SHIFT = np.uint64(24)
 _HALF = np.uint64(32)
-_BITS = 16
-_LOW = np.uint64((1 << _BITS) - 1)
+_AT_ONCE = 255
+"""Terms that are told apart in one go."""
+_LABEL = np.uint64(56)
+"""Where a term's own number stands above a posting, whose position is below 2 ** 32."""
+_NUMBER = np.uint64((1 << 56) - 1)
 
 _HELD = f"""
 WITH kept AS (
@@ -45,17 +51,9 @@ FROM line CROSS JOIN vectors v
 WHERE v.ref = ?3 AND v.branch = line.branch AND v.model = ?4 AND v.upto <= line.top"""
 
 _PICK = f"""
-WITH RECURSIVE line (branch, top) AS MATERIALIZED (
-    VALUES (?1, ?2)
-    UNION ALL
-    SELECT b.parent, b.at FROM line JOIN branches b ON b.n = line.branch
-)
 SELECT {RUN} FROM entries e WHERE e.n IN (
-    SELECT (
-        SELECT u.n FROM entries u WHERE u.ref = ?3 AND u.upto > p.value
-            AND u.branch = (SELECT line.branch FROM line WHERE line.top > p.value ORDER BY line.top LIMIT 1)
-        ORDER BY u.upto LIMIT 1)
-    FROM json_each(?4) p)"""
+    SELECT (SELECT u.n FROM entries u WHERE u.ref = ?1 AND u.branch = ?2 AND u.upto > p.value ORDER BY u.upto LIMIT 1)
+    FROM json_each(?3) p)"""
 
 _runs = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
 
@@ -88,20 +86,40 @@ def unindexed(db: sqlite3.Connection, ref: int, parts: Parts, model: str, most: 
 def postings(db: sqlite3.Connection, ref: int, parts: Parts, terms: Sequence[bytes]) -> Postings:
     messages = parts[0][1]
     length = _length(db, ref, parts)
-    if length is None:
-        return Postings(messages, 0, (b"",) * len(terms))
-    wanted = np.frombuffer(b"".join(terms), ">u8").astype(np.uint64)
-    (held,) = db.execute(_HELD, (ref, f"[{','.join(map(str, (wanted >> _HALF).tolist()))}]")).fetchone()
-    pairs = np.frombuffer(held, "<u8").reshape(-1, 2)
-    names = np.frombuffer(b"".join(terms), "<u8")
-    # a bucket holds the terms of many others: one look at a few bits of each leaves little to compare
-    known = np.zeros(1 << _BITS, dtype=bool)
-    known[names & _LOW] = True
-    pairs = pairs[known[pairs[:, 0] & _LOW]]
-    held_terms, numbers = np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+    if length is None or not terms:
+        return Postings(messages, length or 0, (b"",) * len(terms))
+    wanted = np.frombuffer(b"".join(terms), ">u8") >> _HALF
+    (held,) = db.execute(_HELD, (ref, f"[{','.join(map(str, wanted.tolist()))}]")).fetchone()
     ranges, whole = _ranges(db, ref, dict(parts))
-    found = [numbers[held_terms == term] for term in names]
-    return Postings(messages, length, tuple(_placed(each, None if whole else ranges) for each in found))
+    return Postings(messages, length, tuple(_told_apart(held, terms, None if whole else ranges)))
+
+
+def _told_apart(held: bytes, terms: Sequence[bytes], ranges: Ranges | None) -> list[bytes]:
+    """Of pairs in any order: the postings of each term, as `_placed` tells, ascending."""
+    # a bucket holds the terms of many others, so first a look at two bytes of each, in a place where these terms differ
+    joined = b"".join(terms)
+    lanes = np.frombuffer(joined, "<u2").reshape(-1, 4)
+    lane = next((lane for lane in (3, 2, 1, 0) if len(set(lanes[:, lane].tolist())) == len(terms)), None)
+    if lane is None or len(terms) > _AT_ONCE:
+        half = len(terms) // 2
+        return _told_apart(held, terms[:half], ranges) + _told_apart(held, terms[half:], ranges)
+    known = np.zeros(1 << 16, dtype=bool)
+    known[lanes[:, lane]] = True
+    at = known.take(np.frombuffer(held, "<u2")[lane::8]).nonzero()[0]
+    pairs = np.frombuffer(held, "V16").take(at).view("<u8").reshape(-1, 2)
+    labels = np.zeros(1 << 16, dtype=np.uint8)
+    labels[lanes[:, lane]] = np.arange(len(terms))
+    label = labels.take(pairs.view("<u2")[:, lane]).astype(np.int64)
+    same = pairs[:, 0] == np.frombuffer(joined, "<u8").take(label)
+    if not same.all():
+        pairs, label = pairs[same], label[same]
+    numbers, label = _placed(pairs[:, 1], label, ranges)
+    # one sort for all of them, by the term and then by the position
+    numbers = numbers | label.view(np.uint64) << _LABEL
+    numbers.sort()
+    ends = numbers.searchsorted(np.arange(1, len(terms), dtype=np.uint64) << _LABEL).tolist()
+    whole = (numbers & _NUMBER).astype("<u8", copy=False).tobytes()
+    return [whole[8 * start : 8 * end] for start, end in zip([0, *ends], [*ends, len(numbers)], strict=True)]
 
 
 def _length(db: sqlite3.Connection, ref: int, parts: Parts) -> int | None:
@@ -117,7 +135,7 @@ def _length(db: sqlite3.Connection, ref: int, parts: Parts) -> int | None:
     return None
 
 
-def _ranges(db: sqlite3.Connection, ref: int, tops: dict[int, int]) -> tuple[list[tuple[int, int, int]], bool]:
+def _ranges(db: sqlite3.Connection, ref: int, tops: dict[int, int]) -> tuple[Ranges, bool]:
     """Which of the ref's messages are on the chain: (from, up to, number less position), ascending; and whether all
     are, numbered by their positions."""
     (found,) = db.execute(
@@ -136,24 +154,30 @@ def _ranges(db: sqlite3.Connection, ref: int, tops: dict[int, int]) -> tuple[lis
     return ranges, whole
 
 
-def _placed(numbers: Numbers, ranges: list[tuple[int, int, int]] | None) -> bytes:
-    """Postings by numbers, in any order, as postings by positions, ascending; those that are not in a range are left
-    out. None: all positions are the numbers."""
-    numbers = np.sort(numbers)
+def _placed(numbers: Numbers, label: Labels, ranges: Ranges | None) -> tuple[Numbers, Labels]:
+    """Postings by numbers as postings by positions; those that are not in a range are left out. None: all positions
+    are the numbers."""
     if ranges is None:
-        return numbers.tobytes()
+        return numbers, label
     starts, ends, shifts = np.array(ranges, dtype=np.int64).reshape(-1, 3).T
     messages = (numbers >> _SHIFT).astype(np.int64)
     at = np.searchsorted(starts, messages, side="right") - 1
     kept = (at >= 0) & (messages < ends[at])
     moved = (shifts[at[kept]] << 24).astype(np.uint64)
-    return (numbers[kept] - moved).astype("<u8").tobytes()
+    return numbers[kept] - moved, label[kept]
 
 
 def pick(db: sqlite3.Connection, ref: int, parts: Parts, positions: Sequence[int]) -> list[Entry]:
-    wanted = msgspec.json.encode([position for position in positions if position >= 0]).decode()
-    (run,) = db.execute(_PICK, (*parts[0], ref, wanted)).fetchone()
-    return sorted(unpack(run), key=_position)
+    found: list[Entry] = []
+    waiting = sorted(position for position in positions if position >= 0)
+    for branch, top in reversed(parts):
+        # up to here the chain runs along this branch
+        upto = bisect_left(waiting, top)
+        if upto:
+            wanted = f"[{','.join(map(str, waiting[:upto]))}]"
+            found += unpack(db.execute(_PICK, (ref, branch, wanted)).fetchone()[0])
+            del waiting[:upto]
+    return sorted(found, key=_position)
 
 
 def vectors(db: sqlite3.Connection, ref: int, parts: Parts, model: str) -> Vectors:

@@ -250,8 +250,10 @@ class SqliteStore:
         ask = partial(labels.labels, tenant=tenant, kind=kind, after=after, most=most, newest_first=newest_first)
         return await self._read(lambda reader: reader.ask(ask))
 
-    async def begin_run(self, ref: Ref, entry: str, *, owner: str, state: bytes, ttl_s: int | None) -> bool:
-        return bool(await self._write(begin_run(ref, entry, owner, state, ttl_s)))
+    async def begin_run(
+        self, ref: Ref, entry: str, *, owner: str, state: bytes, ttl_s: int | None, recorded: bool = False
+    ) -> bool:
+        return bool(await self._write(begin_run(ref, entry, owner, state, ttl_s, recorded=recorded)))
 
     async def log_run(
         self,

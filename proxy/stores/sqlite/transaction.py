@@ -114,7 +114,7 @@ class Transaction(Appends):
 
     def begin_run(self, ask: BeginRun) -> bool:
         line = self._look(ask.ref)
-        if line is None and ask.ref.kind == "conversation":
+        if line is None and (ask.recorded or ask.ref.kind == "conversation"):
             return False
         line = line or self._made(ask.ref, ask.ttl_s)
         self.bytes += 16_000 + len(ask.state)

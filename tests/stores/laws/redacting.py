@@ -198,6 +198,18 @@ class Redacting:
                 assert chain is not None
                 assert chain.preamble == preamble
 
+    async def test_a_preamble_that_is_sent_again_at_once_is_in_force_again(self, store: Store) -> None:
+        a = entry(None, preamble=RULES)
+        await store.append(adding(REF, a, preamble=RULES))
+        assert await store.redact(REF, [], preamble=(RULES.id, OTHER_RULES)) is True
+        last = a
+        for _ in range(2):
+            last = entry(last, preamble=RULES)
+            assert await store.append(adding(REF, last, preamble=RULES)) == Appended()
+            chain = await store.load(REF, key="", reach=1)
+            assert chain is not None
+            assert chain.preamble == RULES
+
     async def test_no_preamble_after_a_redacted_one_is_none(self, store: Store) -> None:
         a = entry(None, preamble=RULES)
         await store.append(adding(REF, a, preamble=RULES))

@@ -101,6 +101,18 @@ class Running:
         assert run is not None
         assert run.owner == f"{answers.index(True)}"
 
+    async def test_one_may_be_begun_for_what_was_recorded(self, store: Store) -> None:
+        unknown = new_id()
+        assert await store.begin_run(CHAIN, unknown, owner="me", state=b"", ttl_s=None, recorded=True) is False
+        assert await store.labelled(CHAIN) is None
+        (said,) = await talk(store, 1, CHAIN)
+        assert await store.begin_run(CHAIN, unknown, owner="me", state=b"", ttl_s=None, recorded=True) is False
+        assert await store.begin_run(REF, said.id, owner="me", state=b"", ttl_s=None, recorded=True) is False
+        assert await store.begin_run(CHAIN, said.id, owner="me", state=b"", ttl_s=None, recorded=True) is True
+        assert await store.begin_run(CHAIN, said.id, owner="me", state=b"", ttl_s=None, recorded=True) is False
+        await store.log_run(CHAIN, said.id, owner="me", events=[b"a"], end=End(600, keep=False))
+        assert await events(store, said.id) == [b"a"]
+
     async def test_it_makes_its_ref_unless_that_is_a_conversation(self, store: Store, clock: Clock) -> None:
         id = new_id()
         assert await store.begin_run(CONVERSATION, id, owner="me", state=b"", ttl_s=None) is False

@@ -10,7 +10,7 @@ from proxy.conversation.summary import Summary
 from proxy.conversation.words import Words
 from proxy.stores.contract import Appended, Conflict, Index, Noted, Ref, tag
 from proxy.stores.postgres import PostgresStore, from_url, search
-from proxy.stores.postgres import store as module
+from proxy.stores.postgres import calls as module
 from proxy.stores.postgres.address import parse
 from tests.stores.contract import Factory, Laws
 from tests.stores.making import OTHER_RULES, REF, RULES, Clock, adding, entry, replay, talk
@@ -131,9 +131,9 @@ async def test_erasing_leaves_no_row(fresh: Callable[[], str], server: Server, m
             done = await store.append(adding(REF, new, head, preamble=RULES, whole=n > 9, replay=kept, ttl_s=60))
             assert done == Appended()
             words = tuple(Words(1, ((b"%08d" % n, 1),)) for _ in range(new.count))
-            await store.index(REF, [Index(new.id, words), Index(new.id, (), "m", (b"x", b""))])
+            await store.index(REF, [Index(new.id, words), Index(new.id, (), "m", (b"x", b""))], revision=0)
             said.append(new)
-        await store.keep_summary(REF, Summary(said[0].id, said[0].id, 2, "text", 1, 1, "", "m", 1))
+        await store.keep_summary(REF, Summary(said[0].id, said[0].id, 2, "text", 1, 1, "", "m", 1), revision=0)
         if how == "erase":
             assert await store.erase(REF)
         else:
@@ -184,12 +184,12 @@ async def test_what_is_read_does_not_grow_with_the_chain(fresh: Callable[[], str
     store = await opened(url)
     said = await talk(store, 3)
     for each in said:
-        await store.index(REF, [Index(each.id, (Words(0, ()),) * 2)])
+        await store.index(REF, [Index(each.id, (Words(0, ()),) * 2)], revision=0)
     costs = []
     for _ in range(3):
         said += await talk(store, 150, after=said[-1])
         for each in said[-150:]:
-            await store.index(REF, [Index(each.id, (Words(0, ()),) * 2)])
+            await store.index(REF, [Index(each.id, (Words(0, ()),) * 2)], revision=0)
         await store.close()
         before = await rows_read(server, schema)
         store = await opened(url)
@@ -206,9 +206,9 @@ async def test_what_is_read_does_not_grow_with_the_chain(fresh: Callable[[], str
         assert await store.find(REF.tenant, tag(REF), said[10].id)
         assert await store.find_turn(REF, back.turn - 3)
         assert await store.annotate(REF, back.id, b"note")
-        assert await store.keep_summary(REF, Summary(back.id, back.id, 2, "text", 1, 1, "", "m", 1))
-        await store.index(REF, [Index(back.id, (Words(0, ()),) * 2)])
-        assert await store.unindexed(REF, aside.id, model="", most=9)
+        assert await store.keep_summary(REF, Summary(back.id, back.id, 2, "text", 1, 1, "", "m", 1), revision=0)
+        await store.index(REF, [Index(back.id, (Words(0, ()),) * 2)], revision=0)
+        assert (await store.unindexed(REF, aside.id, model="", most=9)).entries
         await store.close()
         costs.append(await rows_read(server, schema) - before)
         store = await opened(url)
@@ -267,7 +267,7 @@ async def test_a_search_costs_about_the_same_however_long_the_chain(
     store = await opened(url)
     said = await talk(store, 200)
     bag = Words(1, ((b"abcdefgh", 1),))
-    await store.index(REF, [Index(each.id, (bag, bag)) for each in said])
+    await store.index(REF, [Index(each.id, (bag, bag)) for each in said], revision=0)
     found = await store.postings(REF, said[-1].id, [b"abcdefgh"])
     assert found
     assert len(found.found[0]) == 400 * 8

@@ -14,7 +14,11 @@ from proxy.stores.redis.store import RedisStore, from_url
 from tests.stores.laws.appending import Appending
 from tests.stores.laws.ending import Ending
 from tests.stores.laws.keeping import Keeping
+from tests.stores.laws.labelling import Labelling
 from tests.stores.laws.noting import Noting
+from tests.stores.laws.pruning import Pruning
+from tests.stores.laws.redacting import Redacting
+from tests.stores.laws.running import Running
 from tests.stores.laws.telling import Telling
 from tests.stores.making import Clock, adding, entry, listed, talk
 from tests.support.redis import Server, free_port, serve
@@ -42,7 +46,7 @@ def cluster() -> Iterator[Server]:
         yield server
 
 
-class TestCluster(Appending, Keeping, Ending, Telling, Noting):
+class TestCluster(Appending, Keeping, Ending, Telling, Noting, Labelling, Pruning, Redacting, Running):
     @pytest.fixture
     def clock(self) -> Clock:
         return Clock()
@@ -66,7 +70,7 @@ async def test_all_keys_of_a_ref_lie_in_one_slot_and_show_no_name(cluster: Serve
     await store.open()
     ref = Ref("Tenant", "session", "Session")
     (first,) = await talk(store, 1, ref, ttl_s=60)
-    await store.index(ref, [Index(first.id, (), model, (b"x", b"y")) for model in ("one", "two")])
+    await store.index(ref, [Index(first.id, (), model, (b"x", b"y")) for model in ("one", "two")], revision=0)
     link = Link(parse(cluster.url))
     found = await link.ask("KEYS", "names:*")
     assert isinstance(found, list)

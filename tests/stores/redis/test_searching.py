@@ -14,7 +14,7 @@ async def test_no_field_grows_without_bound(store: RedisStore, address: Address)
     known = {}
     for each in said:
         known[each.id] = told(each, bag((1, 1)), bag((1, 2), (2, 1)))
-        await store.index(REF, [known[each.id]])
+        await store.index(REF, [known[each.id]], revision=0)
     link = Link(address)
     (key,) = await _keys(link, address.space)
     fields = await link.ask("HGETALL", key)
@@ -32,19 +32,19 @@ async def test_many_chunks_at_once(store: RedisStore) -> None:
     """Two terms of one name in one call, more postings than a chunk holds."""
     said = await talk(store, 150)
     known = {each.id: told(each, bag((1, 1)), bag((1, 2))) for each in said}
-    await store.index(REF, [Index(each, known[each].words) for each in known])
+    await store.index(REF, [Index(each, known[each].words) for each in known], revision=0)
     assert await store.postings(REF, said[-1].id, [term(1)]) == expected(said, known, [1])
 
 
 async def test_a_branch_is_not_indexed_before_what_it_grew_from(store: RedisStore) -> None:
     a, b = await talk(store, 2)
     other = await grown(store, a, b)
-    await store.index(REF, [told(other), Index(other.id, (), "m", (b"x", b"y"))])
+    await store.index(REF, [told(other), Index(other.id, (), "m", (b"x", b"y"))], revision=0)
     for model in ("", "m"):
-        assert list(await store.unindexed(REF, other.id, model=model, most=9)) == [a, other]
-    await store.index(REF, [told(a), told(other)])
-    assert list(await store.unindexed(REF, other.id, model="", most=9)) == []
-    assert list(await store.unindexed(REF, b.id, model="", most=9)) == [b]
+        assert list((await store.unindexed(REF, other.id, model=model, most=9)).entries) == [a, other]
+    await store.index(REF, [told(a), told(other)], revision=0)
+    assert list((await store.unindexed(REF, other.id, model="", most=9)).entries) == []
+    assert list((await store.unindexed(REF, b.id, model="", most=9)).entries) == [b]
 
 
 async def _keys(link: Link, space: str) -> list[bytes]:

@@ -240,7 +240,7 @@ async def test_nothing_stays_of_what_was_erased_or_expired(make: Make, address: 
         first = entry(None, preamble=RULES)
         kept = replay("k", first, sticky=True)
         await store.append(adding(ref, first, preamble=RULES, plan=b"{}", replay=kept, ttl_s=ttl))
-        await store.index(ref, [Index(first.id, (), "m", (b"x", b"y"))])
+        await store.index(ref, [Index(first.id, (), "m", (b"x", b"y"))], revision=0)
     assert len(await keys_of(address)) == 2 * 4 + 3
     assert await store.erase(REF)
     clock.seconds += 61

@@ -28,7 +28,7 @@ async def test_the_server_removes_all_keys_of_a_ref_at_one_time(store: RedisStor
         said.append(entry(said[-1] if said else None))
         assert await store.append(adding(REF, said[-1], ttl_s=ttl)) == Appended()
         # strings that are made now, after the server was told
-        await store.index(REF, [Index(each.id, (), f"model {len(said)}", (b"x", b"y")) for each in said])
+        await store.index(REF, [Index(each.id, (), f"model {len(said)}", (b"x", b"y")) for each in said], revision=0)
         chain = await store.vectors(REF, said[-1].id, f"model {len(said)}")
         assert chain
         assert len(chain.matrix) == 2 * len(said)

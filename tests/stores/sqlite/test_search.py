@@ -4,9 +4,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from proxy.conversation.entry import Anchor, Entry
 from proxy.conversation.summary import Summary
-from proxy.stores.contract import Appended, Index
+from proxy.conversation.words import Words
+from proxy.stores.contract import Appended, Index, posting
 from proxy.stores.sqlite import SqliteStore, schema
 from proxy.stores.sqlite.rows import pack
 from tests.stores.laws.searching import bag, expected, term
@@ -41,6 +44,28 @@ async def test_what_another_process_kept_and_indexed_is_seen(tmp_path: Path) -> 
             assert await store.postings(REF, said[-1].id, [term(1), term(9)]) == expected(said, known, [1, 9])
     for store in stores:
         await store.close()
+
+
+@pytest.mark.parametrize("bits", [4, 9])
+async def test_terms_that_look_alike_are_told_apart(tmp_path: Path, bits: int) -> None:
+    """In each pair of bytes some of them are equal, and there may be more of them than are told apart at once."""
+    terms = [
+        b"".join((0x1234 + (n >> 3 * at & 7 if bits == 9 else n >> at & 1)).to_bytes(2, "big") for at in range(4))
+        for n in range(1 << bits)
+    ]
+    store = SqliteStore(str(tmp_path / "remora.db"), synchronous="normal")
+    await store.open()
+    said = await talk(store, 4)
+    held = [[term for n, term in enumerate(terms) if n % 7 != at] for at in range(2 * len(said))]
+    found = [Words(len(each), tuple((term, 1 + n % 3) for n, term in enumerate(each))) for each in held]
+    await store.index(REF, [Index(e.id, tuple(found[e.first : e.upto])) for e in said], revision=0)
+    wanted = [terms[n] for n in range(0, len(terms), 2)]
+    answer = await store.postings(REF, said[-1].id, wanted)
+    assert answer
+    for term_, numbers in zip(wanted, answer.found, strict=True):
+        hits = [(at, dict(each.terms)[term_]) for at, each in enumerate(found) if term_ in dict(each.terms)]
+        assert numbers == b"".join(posting(at, found[at].length, n).to_bytes(8, "little") for at, n in hits)
+    await store.close()
 
 
 async def test_a_file_of_the_first_schema_is_searched_too(tmp_path: Path) -> None:

@@ -28,8 +28,6 @@ class Aside(msgspec.Struct, frozen=True):
     """Items of which something is not sent, by place."""
     count: int = 0
     """How many items the run has."""
-    silent: bool = False
-    """None of them is sent."""
 
 
 _aside = msgspec.json.Decoder(Aside).decode
@@ -109,7 +107,6 @@ def _put_aside(run: Sequence[Item], kept: Sequence[int]) -> Aside:
         {str(at): msgspec.Raw(run[at].shown or run[at].wire) for at in left_out},
         {str(at): msgspec.Raw(run[at].shown) for at in kept if run[at].shown},
         len(run),
-        not kept,
     )
 
 
@@ -123,7 +120,7 @@ def full(wire: bytes, aside: bytes) -> bytes:
     items = split((wire,))
     if aside:
         more = _aside(aside)
-        sent = iter(() if more.silent else items)
+        sent = iter(items)
         items = []
         for at in map(str, range(more.count)):
             if (left_out := more.left_out.get(at)) is not None:

@@ -148,6 +148,8 @@ def test_a_member_is_not_taken_for_another_s() -> None:
     """Only an event that names each once is changed in place."""
     frame = b'data: {"part":{"item_id":"a","output_index":5},"item_id":"msg_1","output_index":2}\n\n'
     assert run(frame) == frame.replace(b"msg_1", b"msg_%b02" % ID.encode())
+    frame = b'data: {"part":{"item_id":"a"},"item_id":"msg_1","output_index":2}\n\n'
+    assert run(frame) == frame.replace(b"msg_1", b"msg_%b02" % ID.encode())
     for odd in (b"1.5", b"1e3", b"-1", b'"1"', b"99999999999", b"null"):
         frame = b'data: {"item_id":"msg_1","output_index":%b}\n\n' % odd
         assert run(frame) == frame
@@ -156,6 +158,12 @@ def test_a_member_is_not_taken_for_another_s() -> None:
 def test_an_event_that_was_cut_at_the_end_is_renamed_too() -> None:
     frame = event("response.completed", response=response(ITEMS))
     assert events(run(frame[:-2]))[0]["response"] == renamed(response(ITEMS), ID, ECHO)
+
+
+def test_no_byte_is_lost_at_the_end() -> None:
+    whole, half = b'data: {"a":1}\n\n', b'data: {"item_id":"msg_1","output_index":0}'
+    assert run(whole + half[:9], half[9:]) == run(whole + half) == run(whole) + run(half)
+    assert run(half).endswith(b'_%b00","output_index":0}' % ID.encode())
 
 
 def test_half_a_surrogate_pair_goes_on_as_it_came() -> None:

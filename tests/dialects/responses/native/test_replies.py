@@ -148,6 +148,23 @@ def test_stream_that_was_left_gives_what_was_read() -> None:
     assert b'"call_id":"a"' in reply.message.aside
 
 
+def test_event_that_is_not_whole_is_not_read() -> None:
+    frames = streamed(response([message("Hello")]))
+    at = next(n for n, frame in enumerate(frames) if b"llo" in frame and b"delta" in frame)
+    reply = read(b"".join(frames[: at + 1])[:-2], stream=True, end=False)
+    assert reply.message is not None
+    assert reply.message.text == "He"
+
+
+def test_item_that_was_never_done_is_what_was_said_of_it() -> None:
+    """Where the last event does not repeat it."""
+    frames = streamed(response([message("Hello")], "incomplete"), bare=True)
+    reply = read(b"".join([*frames[:-2], frames[-1]]), stream=True)
+    assert (reply.whole, reply.finish) == (True, "length")
+    assert reply.message is not None
+    assert reply.message.text == "Hello"
+
+
 def test_stream_that_was_left_before_anything_was_said_gives_nothing() -> None:
     frames = streamed(response([message("Hello")]))
     for upto in range(4):

@@ -33,7 +33,8 @@ for (const prompt of texts) {
     model: openai("gpt-4o"),
     system: "Look.",
     ...(how === "history" ? { messages } : { prompt }),
-    tools: { look },
+    // in a conversation the SDK sends the turn's own messages again at every step
+    tools: how === "conversation" ? undefined : { look },
     stopWhen: stepCountIs(5),
     maxRetries: 0,
     providerOptions: { openai: { previousResponseId, conversation } },
