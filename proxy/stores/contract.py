@@ -69,6 +69,9 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     replay: Replay | None = None
     note: bytes = b""
     """What else is kept about the entry, for `find`: opaque here."""
+    holder: str = ""
+    """Who appends, by its place in the line for the ref: Conflict where another one is first there by now. The place
+    is given up with the append. "": whoever it is."""
     moves: bool = True
     """False: the entry is kept for reading, on no branch, and the ref stays where it is (a failed exchange);
     `expected` is then not compared, a ref that does not exist is made without a head, and a replay is kept only if
@@ -175,6 +178,15 @@ class End(msgspec.Struct, frozen=True):
     """So long its log is kept."""
     keep: bool
     """The run stays until its ref goes; else it goes with its log."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a holder stands in the line for a ref."""
+
+    ahead: int
+    """How many stand before it; 0: it is its turn."""
+    kept: bool
+    """It has a place."""
 
 
 class Vectors(msgspec.Struct, frozen=True):
@@ -394,6 +406,17 @@ class Store(Protocol):
 
     async def drop_run(self, ref: Ref, entry: str) -> bool:
         """Removes a run with its log, ended or not; False if there is none. Its owner finds it unknown."""
+
+    async def line_up(self, ref: Ref, holder: str, *, keep_ms: int, wait: bool) -> Place:
+        """Takes the last place in the line for a ref (which need not exist), or keeps the place that the holder has
+        there, for so many milliseconds from now; by then it must come again, else the place lapses and the next one
+        moves up. Not `wait`: a place is taken only if it is the first. Places lapse by the server's clock."""
+
+    def step_out(self, ref: Ref, holder: str) -> None:
+        """Gives the place up, if it has one; written with the next batch, and those who wait are told."""
+
+    async def moved(self, ref: Ref, timeout_s: float) -> None:
+        """Until somebody may have moved up in the line for the ref, `timeout_s` at most. May return early."""
 
     async def stale_runs(self, silent_ms: int, most: int) -> Sequence[Run]:
         """Of all tenants: runs that have not ended and whose owners have not been heard of for so long."""

@@ -194,7 +194,10 @@ CREATE OR REPLACE FUNCTION load(
     OUT o_ref bigint, OUT o_head bytea, OUT o_whole boolean, OUT o_kept boolean, OUT o_count integer, OUT o_run bytea,
     OUT o_preamble bytea, OUT o_wire bytea, OUT o_weight bigint, OUT o_summaries bytea[]
 ) LANGUAGE sql STABLE AS $body$
-    SELECT l.o_ref, l.o_head, l.o_whole, l.o_kept, l.o_count, l.o_run, l.o_preamble, l.o_wire, l.o_weight, l.o_summaries
+    -- another preamble may be kept under its id: they shall not go by what they hold
+    SELECT l.o_ref, l.o_head, l.o_whole, l.o_kept, l.o_count, l.o_run,
+        CASE WHEN l.o_revision > 0 THEN l.o_preamble || int8send(l.o_revision) ELSE l.o_preamble END,
+        l.o_wire, l.o_weight, l.o_summaries
     FROM load(p_now, p_tenant, p_kind, p_name, p_key, p_reach, p_entry, p_held_ref, p_held_id, p_held_first,
         p_held_tokens, p_held_preamble, 0::bigint) l
 $body$;

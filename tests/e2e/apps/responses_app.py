@@ -83,7 +83,7 @@ def stream_parse(texts: list[str]) -> None:
     client: Any = OpenAI()
     last = None
     for text in texts:
-        more = {"previous_response_id": last} if last else {}
+        more: dict[str, Any] = {"previous_response_id": last} if last else {}
         with client.responses.stream(model=MODEL, input=text, text_format=Seen, **more) as events:
             for _ in events:
                 pass
@@ -97,7 +97,7 @@ def resume(texts: list[str]) -> None:
     client: Any = OpenAI()
     last = None
     for text in texts:
-        more = {"previous_response_id": last} if last else {}
+        more: dict[str, Any] = {"previous_response_id": last} if last else {}
         begun = client.responses.create(model=MODEL, input=text, background=True, stream=True, **more)
         for event in begun:
             if event.type == "response.created":

@@ -10,11 +10,10 @@ from proxy.conversation.words import Words
 from proxy.stores.contract import Appended, End, Index, Ref
 from proxy.stores.postgres import PostgresStore
 from proxy.stores.postgres.address import parse
-from tests.stores.making import OTHER_RULES, REF, RULES, Clock, adding, entry, redacted, replay
+from tests.stores.making import CHAIN, OTHER_RULES, REF, RULES, Clock, adding, entry, redacted, replay
 from tests.stores.postgres.test_store import opened, rows_of, rows_read
 from tests.support.postgres import Server
 
-CHAIN = Ref("tenant", "chain", "one")
 SECRET = "secret words"
 
 
@@ -58,7 +57,8 @@ async def test_no_table_holds_what_was_pruned(fresh: Callable[[], str], server: 
     first = entry(None, "stays", preamble=OTHER_RULES)
     assert await store.append(adding(CHAIN, first, preamble=OTHER_RULES, note=b"n")) == Appended()
     new = await secretive(store, CHAIN, first)
-    assert await store.index(CHAIN, [Index(each.id, (Words(1, ((b"12345678", 1),)),) * 2) for each in (first, new)], revision=0)
+    words = (Words(1, ((b"12345678", 1),)),) * 2
+    assert await store.index(CHAIN, [Index(each.id, words) for each in (first, new)], revision=0)
     assert await store.prune(CHAIN, new.id)
     schema = parse(url).schema
     assert holds(server, schema, SECRET) == []
@@ -137,7 +137,7 @@ async def test_logs_expire_in_small_steps(fresh: Callable[[], str], server: Serv
     schema = parse(url).schema
     sql = "SELECT * FROM expire($1, $2, $3, $4)"
     seen = []
-    for _ in range(9):
+    for _ in range(10):
         found = await store._rows(sql, int(clock() * 1000), 9, 7, 0)
         seen.append(tuple(found[0]))
     # 7 rows a step

@@ -5,11 +5,9 @@ import time
 from collections.abc import Callable
 
 from proxy.conversation.entry import new_id
-from proxy.stores.contract import Appended, Conflict, End, Ref, tag
-from tests.stores.making import adding, entry
+from proxy.stores.contract import Appended, Conflict, End, tag
+from tests.stores.making import CHAIN, adding, entry
 from tests.stores.postgres.test_store import opened
-
-CHAIN = Ref("tenant", "chain", "one")
 
 
 async def test_beats_are_told_by_the_servers_clock(fresh: Callable[[], str]) -> None:
