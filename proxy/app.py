@@ -92,7 +92,18 @@ async def running(settings: Settings, policies: Policies, *, shared: bool = Fals
         )
         await upstream.open()
         stack.push_async_callback(upstream.close)
-        house = House(store, upstream, policies, observe=log.exchange, broke=lambda error: say(traced(error)))
+        house = House(
+            store,
+            upstream,
+            policies,
+            observe=log.exchange,
+            broke=lambda error: say(traced(error)),
+            max_queue=settings.max_queue,
+            shared=shared,
+        )
+        if house.lines is not None:
+            house.lines.open()
+            stack.push_async_callback(house.lines.close)
         stack.push_async_callback(house.reflections.close)
         sweeper = asyncio.create_task(sweep(store, SWEEP_EVERY_S, say))
         stack.push_async_callback(_cancelled, sweeper)

@@ -34,7 +34,8 @@ async def fork(store: Store, source: RefInfo, name: str, turn: int | None) -> Fo
     head, done = await _entries(store, source, new, kept, whole=chain.whole)
     copied = await store.load(new, key="", reach=0, entry=head)
     for summary in await store.summaries(source.ref):
-        if copied is not None and (kept is None or summary.entry in kept):
+        # one whose entry is not on the copy is refused by the store
+        if copied is not None:
             await store.keep_summary(new, summary, revision=copied.revision)
     return done
 

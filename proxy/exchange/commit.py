@@ -34,6 +34,7 @@ async def commit(
     tried: Attempt | None,
     sent: Sent | None,
     note: bytes = b"",
+    holder: str = "",
 ) -> Entry:
     """Appends the request's new messages and the answer's as one entry; durable when it returns.
 
@@ -67,6 +68,7 @@ async def commit(
                 ttl_s=policy.ttl_s,
                 replay=replay,
                 note=note,
+                holder=holder,
             )
         )
         if not isinstance(outcome, Conflict):

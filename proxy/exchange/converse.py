@@ -338,8 +338,18 @@ class Conversation:
                 # what the client is given of it is made from the note
                 sent = (*sent[:2], b"") if sent else None
             entry = await commit(
-                self.dialect, self.request, self.house, self.prepared, answer, state, self.tried, sent, note
+                self.dialect,
+                self.request,
+                self.house,
+                self.prepared,
+                answer,
+                state,
+                self.tried,
+                sent,
+                note,
+                self.visit.holder,
             )
+            self.visit.appended = True
         except SessionConflict as error:
             await self._keep_failed(answer, error.code)
             raise

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from proxy.exchange.lines import Lines
 from proxy.exchange.record import ExchangeRecord
 from proxy.exchange.reflect import Reflections
 from proxy.exchange.retry import Retries
-from proxy.exchange.turnstile import Turnstile
+from proxy.exchange.turnstile import QUEUE_AT_MOST, Turnstile
 from proxy.policy import Policies
 from proxy.stores.contract import Store
 from proxy.upstream.contract import Upstream
@@ -21,7 +22,18 @@ LEARNT_FOR_S = 3600.0
 class House:
     """Only `policies` ever changes: a reload puts a new value there; and `learned` grows."""
 
-    __slots__ = ("broke", "learned", "observe", "policies", "reflections", "retries", "store", "turnstile", "upstream")
+    __slots__ = (
+        "broke",
+        "learned",
+        "lines",
+        "observe",
+        "policies",
+        "reflections",
+        "retries",
+        "store",
+        "turnstile",
+        "upstream",
+    )
 
     def __init__(
         self,
@@ -31,14 +43,18 @@ class House:
         *,
         observe: Callable[[ExchangeRecord], None],
         broke: Callable[[Exception], None],
+        max_queue: int = QUEUE_AT_MOST,
+        shared: bool = False,
     ) -> None:
-        """`observe` is told of each exchange that no client waits for, `broke` of a bug in one."""
+        """`observe` is told of each exchange that no client waits for, `broke` of a bug in one. `max_queue`: requests
+        that may wait on one session. `shared`: other processes serve the same sessions."""
         self.observe = observe
         self.broke = broke
         self.store = store
         self.upstream = upstream
         self.policies = policies
-        self.turnstile = Turnstile()
+        self.lines = Lines(store, broke) if shared else None
+        self.turnstile = Turnstile(max_queue, self.lines)
         self.retries = Retries(store)
         self.reflections = Reflections(store, upstream, observe, broke)
         self.learned = Limits()

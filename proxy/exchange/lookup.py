@@ -17,6 +17,7 @@ async def reconciled(
     dialect: Dialect, key: bytes, call: Call, policy: Policy, store: Store, ref: Ref, chain: Chain | None
 ) -> Reading:
     """`reconcile`, whose questions the store answers. Raises StoreUnavailable."""
+
     async def answer(need: Lookup) -> dict[bytes, str] | Stored:
         if isinstance(need, FindDigests):
             return await store.find_digests(ref, need.digests)

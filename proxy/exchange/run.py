@@ -103,6 +103,12 @@ async def _stateful(
             since = time.monotonic()
             await house.turnstile.enter(visit, ref, who.policy)
             record.queued_ms = ms(since)
+            if tried is not None and tried.again and house.turnstile.shared:
+                # while this one stood in line, the first may have been recorded by another process
+                replay = await house.store.find_replay(ref, tried.key)
+                if replay is not None and replay.request == tried.request:
+                    await _answer_again(house, who, ref, tried, replay, client, record)
+                    return
         prepared = await assemble(dialect, request, call, who, house)
         await Conversation(dialect, request, house, client, record, visit, who, prepared, tried, claim).hold()
     except StoreUnavailable as error:

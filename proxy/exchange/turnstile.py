@@ -8,7 +8,9 @@ import asyncio
 from collections import deque
 from enum import Enum
 
+from proxy.conversation.entry import new_id
 from proxy.errors import QueueFull, QueueTimeout, SessionBusy, Stopping
+from proxy.exchange.lines import Lines
 from proxy.policy import Policy
 from proxy.stores.contract import Ref
 
@@ -28,7 +30,18 @@ class Reason(Enum):
 class Visit:
     """One exchange under way, as seen from outside. Lives as long as its task."""
 
-    __slots__ = ("_interruptible", "_task", "client_gone", "key", "on_disconnect", "reason", "ref", "waiting")
+    __slots__ = (
+        "_interruptible",
+        "_task",
+        "appended",
+        "client_gone",
+        "holder",
+        "key",
+        "on_disconnect",
+        "reason",
+        "ref",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self._task = asyncio.current_task()
@@ -40,6 +53,10 @@ class Visit:
         """The upstream has not been asked yet: when the client goes now, nobody misses the reply."""
         self.on_disconnect = "discard"
         self.reason: Reason | None = None
+        self.holder = ""
+        """Its place in the line that processes stand in, "" for none."""
+        self.appended = False
+        """The place was given up with the append."""
         self.key = ""
         """What recognises its request when it is sent again, "" for nothing."""
 
@@ -68,9 +85,11 @@ class Visit:
 class Turnstile:
     """Who holds which session, and who waits for it. Empty when nothing runs."""
 
-    def __init__(self, queue_at_most: int = QUEUE_AT_MOST) -> None:
-        """`queue_at_most`: requests that may wait on one session; 0: none, who finds it held is refused at once."""
+    def __init__(self, queue_at_most: int = QUEUE_AT_MOST, lines: Lines | None = None) -> None:
+        """`queue_at_most`: requests that may wait on one session; 0: none, who finds it held is refused at once.
+        `lines`: where other processes serve the same sessions."""
         self._queue_at_most = queue_at_most
+        self._lines = lines
         self._holders: dict[Ref, Visit] = {}
         self._queues: dict[Ref, deque[tuple[asyncio.Future[None], Visit]]] = {}
         self._visits: set[Visit] = set()
@@ -94,9 +113,27 @@ class Turnstile:
         A reply that is still being finished for a client who left is ended by a new request, but not by the same one
         again (`visit.key`). Raises SessionBusy (policy `reject`), QueueFull, QueueTimeout.
         """
-        mode = policy.session.concurrency
-        if mode == "parallel":
+        if policy.session.concurrency == "parallel":
             return
+        until = asyncio.get_running_loop().time() + policy.queue_timeout_s
+        await self._enter_here(visit, ref, policy)
+        if self._lines is None:
+            return
+        holder = new_id()
+        try:
+            await self._lines.enter(ref, holder, wait=policy.session.concurrency == "queue", until=until)
+        except BaseException:
+            self.leave(visit)
+            raise
+        visit.holder = holder
+
+    @property
+    def shared(self) -> bool:
+        """Other processes may hold sessions too."""
+        return self._lines is not None
+
+    async def _enter_here(self, visit: Visit, ref: Ref, policy: Policy) -> None:
+        mode = policy.session.concurrency
         holder = self._holders.get(ref)
         if holder is None:
             self._holders[ref] = visit
@@ -157,6 +194,8 @@ class Turnstile:
         ref, visit.ref = visit.ref, None
         if ref is None:
             return
+        if self._lines is not None and visit.holder:
+            self._lines.leave(visit.holder, appended=visit.appended)
         queue = self._queues.get(ref)
         if not queue:
             del self._holders[ref]
