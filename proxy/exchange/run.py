@@ -7,7 +7,7 @@ import asyncio
 import time
 
 from proxy.dialects.contract import Call, Dialect
-from proxy.errors import QueueTimeout, Stopping, StoreUnavailable, UpstreamError
+from proxy.errors import InvalidBody, QueueTimeout, Stopping, StoreUnavailable, UpstreamError
 from proxy.exchange.assemble import assemble
 from proxy.exchange.contract import NO_HEADERS, Client, Marks, Request
 from proxy.exchange.converse import Conversation, ask, ms
@@ -26,6 +26,8 @@ async def run(dialect: Dialect, request: Request, house: House, client: Client, 
     off. Runs in a task of its own, so that a client that hangs up does not end it.
     """
     call = dialect.read(request.body)
+    if not (call.messages or call.preamble or call.prefill):
+        raise InvalidBody("`messages` is empty; send at least your new message.", param="messages")
     await run_as(
         dialect,
         request,

@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from proxy.conversation import turn
-from proxy.conversation.entry import Chain, grow, new_id
+from proxy.conversation.entry import Chain, Entry, grow, new_id
 from proxy.conversation.message import Message, shape
 from proxy.conversation.redact import ERASED, redacted, unquoted
 from proxy.dialects.contract import Dialect, Piece, Translation
@@ -137,12 +137,7 @@ class Conversations:
         ref = self._named(request, id)
         async with self._alone(request, ref):
             noted, kept, at = await self._found(ref, id, item)
-            position, rest = self._without(noted, kept, at)
-            message: Message | None = None
-            if rest:
-                (message,) = self._dialect.messages(b",".join(piece.wire for piece in rest))
-            tokens = (await count((message,), noted.entry.facts.model))[0] if message else 0
-            entry = redacted(noted.entry, position, message, tokens, self._dialect.no_result(ERASED))
+            entry = await self._redacted(noted, kept, at)
             left = notes.Note(
                 tuple(each for n, each in enumerate(kept.input) if n != at),
                 tuple(each for n, each in enumerate(kept.output, len(kept.input)) if n != at),
@@ -158,8 +153,19 @@ class Conversations:
             await self._store.drop_run(ref, noted.entry.id)
         return await self.retrieve(request, id)
 
-    def _without(self, noted: Noted, kept: notes.Note, at: int) -> tuple[int, Sequence[Piece]]:
-        """(the message of the entry that says item `at`, what the message's other items say)."""
+    async def _redacted(self, noted: Noted, kept: notes.Note, at: int) -> Entry:
+        """The entry without item `at`."""
+        position, rest = self._without(noted, kept, at)
+        if position is None:
+            return noted.entry
+        messages = self._dialect.messages(b",".join(piece.wire for piece in rest))
+        message = messages[0] if messages else None
+        tokens = (await count(messages, noted.entry.facts.model))[0] if messages else 0
+        return redacted(noted.entry, position, message, tokens, self._dialect.no_result(ERASED))
+
+    def _without(self, noted: Noted, kept: notes.Note, at: int) -> tuple[int | None, Sequence[Piece]]:
+        """(the message of the entry that says item `at`, what the message's other items say); None if no message says
+        it."""
         if at >= len(kept.input):
             output = [*map(bytes, kept.output)]
             del output[at - len(kept.input)]
@@ -168,7 +174,7 @@ class Conversations:
         for position, piece in enumerate(self._translation.pieces(items)):
             if at in piece.items:
                 return position, self._translation.pieces([items[n] for n in piece.items if n != at])
-        raise AssertionError("every item is part of a message")
+        return None, ()
 
     async def _after(self, ref: Ref, noted: Noted) -> AsyncIterator[Noted]:
         """The entries that follow."""
@@ -178,9 +184,7 @@ class Conversations:
                 yield each
             at = batch[-1].entry.upto
 
-    async def _read(
-        self, request: Request, ref: Ref, raw: msgspec.Raw, *, least: int
-    ) -> tuple[str, tuple[bytes, ...]]:
+    async def _read(self, request: Request, ref: Ref, raw: msgspec.Raw, *, least: int) -> tuple[str, tuple[bytes, ...]]:
         """(the id of the entry that they will be, the items)."""
         try:
             listed = orjson.loads(bytes(raw))
@@ -190,11 +194,9 @@ class Conversations:
         if not isinstance(listed, list) or not least <= len(listed) <= ITEMS_AT_ONCE:
             raise InvalidBody(f"`items` is a list of {least} to {ITEMS_AT_ONCE} items.", param="items")
         known = {}
-        for item in listed:
-            if isinstance(item, dict) and item.get("type") == "item_reference" and isinstance(item.get("id"), str):
-                stored = await self._responses.item(request.tenant().name, item["id"])
-                if stored is not None:
-                    known[item["id"]] = stored
+        for id in self._translation.references(request.body):
+            if (stored := await self._responses.item(request.tenant().name, id)) is not None:
+                known[id] = stored
         entry = new_id()
         digits = response_id(entry, ref).removeprefix("resp_")
         return entry, self._translation.read_items(listed, digits, known, member="items")

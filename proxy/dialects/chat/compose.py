@@ -120,6 +120,9 @@ def _calls(raw: bytes, cut: bool) -> tuple[list[bytes], list[bytes]]:
         if not isinstance(call, dict):
             continue
         changed = call.pop("index", None) is not None
+        if "id" in call and call["id"] is None:
+            del call["id"]
+            changed = True
         kind = "custom" if "custom" in call else "function"
         if call.get("type") is None and kind in call:
             call["type"], changed = kind, True

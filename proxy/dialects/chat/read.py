@@ -29,7 +29,7 @@ _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 def read(body: bytes) -> Call:
     """See `Dialect.read`.
 
-    If the body holds nothing but a prefill (and a preamble), `messages` is empty.
+    `messages` may be empty: the body holds nothing but a prefill or a preamble, or nothing at all.
     """
     members = Members(body)
     get = members.get
@@ -37,13 +37,10 @@ def read(body: bytes) -> Call:
     if raw is None or raw == b"null":
         raise InvalidBody("The body has no `messages`; send a list with at least your new message.", param="messages")
     messages = read_messages(raw)
-    if not messages:
-        raise InvalidBody("`messages` is empty; send at least your new message.", param="messages")
     lead = 0
     while lead < len(messages) and messages[lead].role in ("system", "developer"):
         lead += 1
-    last = messages[-1]
-    prefill = messages.pop() if last.role == "assistant" and not last.calls else None
+    prefill = messages.pop() if messages and messages[-1].role == "assistant" and not messages[-1].calls else None
     return Call(
         members=members,
         model=_model(get("model")),

@@ -172,7 +172,6 @@ def test_null_empty_and_missing_content_are_equal() -> None:
         ("hi", "messages"),
         ({}, "messages"),
         (5, "messages"),
-        ([], "messages"),
         (["hi"], "messages[0]"),
         ([USER, None], "messages[1]"),
         ([{"content": "x"}], "messages[0].role"),

@@ -23,6 +23,8 @@ _surrogate = re.compile(rb"\\u([dD])")
 _MASK = rb"\ufdd0"
 _DECODED = "\ufdd0".encode()
 _BOM = b"\xef\xbb\xbf"
+_ANSWERED_BY_ID = b'"mcp_approval_request"'
+"""The type of the one item whose answer names it by its id, which the upstream must know again."""
 _OTHER = "item"
 """Starts the id of an item whose own says nothing."""
 
@@ -97,7 +99,7 @@ class Renamer:
         if named is None or place is None:
             return b""
         at = int(place[1])
-        prefix = self._prefixes.setdefault(at, _prefix_of(named[1]))
+        prefix = self._prefixes.setdefault(at, prefix_of(named[1]))
         return b"".join(
             (frame[: named.start(1)], b'"%b"' % item_id(prefix, self._id, at).encode(), frame[named.end(1) :])
         )
@@ -113,7 +115,7 @@ class Renamer:
         if (item := fields.get("item")) is not None and at is not None and bytes(item).startswith(b"{"):
             changed["item"] = _item(bytes(item), self._id, at, self._prefixes)
         if (named := fields.get("item_id")) is not None and at is not None:
-            prefix = self._prefixes.setdefault(at, _prefix_of(bytes(named)))
+            prefix = self._prefixes.setdefault(at, prefix_of(bytes(named)))
             changed["item_id"] = orjson.dumps(item_id(prefix, self._id, at))
         if (response := fields.get("response")) is not None and bytes(response).startswith(b"{"):
             changed["response"] = _response(bytes(response), self._id, self._echo, self._prefixes)
@@ -144,12 +146,15 @@ def _item(raw: bytes, id: str, at: int, prefixes: dict[int, str]) -> bytes:
     if not raw.startswith(b"{"):
         return raw
     fields = fields_of(raw)
-    prefix = PREFIXES.get(_string(fields.get("type"))) or prefixes.get(at) or _prefix_of(bytes(fields.get("id", b"")))
+    if bytes(fields.get("type", b"")) == _ANSWERED_BY_ID:
+        return raw
+    prefix = PREFIXES.get(_string(fields.get("type"))) or prefixes.get(at) or prefix_of(bytes(fields.get("id", b"")))
     prefixes[at] = prefix
     return encode({**fields, "id": msgspec.Raw(orjson.dumps(item_id(prefix, id, at)))})
 
 
-def _prefix_of(raw: bytes) -> str:
+def prefix_of(raw: bytes) -> str:
+    """What an id (raw JSON) starts with."""
     found = _prefix(_string(msgspec.Raw(raw)))
     return found[0] if found else _OTHER
 

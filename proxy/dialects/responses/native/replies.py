@@ -6,7 +6,7 @@ stream told of; of a stream that was left, those that were done, and the texts o
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import orjson
@@ -14,7 +14,7 @@ import orjson
 from proxy.conversation.message import Message
 from proxy.conversation.reply import UNREADABLE, Reply
 from proxy.dialects.contract import Call
-from proxy.dialects.responses.native.items import Item, encode, read_item
+from proxy.dialects.responses.native.items import Item, encode, fields_of, read_item
 from proxy.dialects.responses.native.runs import joined, split
 from proxy.errors import InvalidBody
 from proxy.framing import sse
@@ -60,10 +60,10 @@ def from_body(body: bytes, call: Call) -> Reply:
     """A plain reply. A part of a body is no reply."""
     try:
         body.decode()
-        read, output = _read(body)
+        read, output, body = _read(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return Reply(None, whole=False)
-    return _reply(read, output or (), call, ended=output is not None)
+    return _reply(read, output or (), call, ended=output is not None, object=body if output is not None else b"")
 
 
 def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
@@ -74,7 +74,9 @@ def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
     if ended and not draft.over:
         # that it was in progress is what the first event said
         draft.response.status = None
-    reply = _reply(draft.response, draft.output(), call, ended=ended and draft.began, error=draft.error)
+    output = draft.output()
+    object = draft.object(output)
+    reply = _reply(draft.response, output, call, ended=ended and draft.began, error=draft.error, object=object)
     if ended and draft.began and not reply.error and (reply.message is None or draft.broken) and _is_text(data):
         return msgspec.structs.replace(reply, message=None, whole=False, error=UNREADABLE)
     if not _is_text(data):
@@ -108,6 +110,8 @@ class Draft:
         """An event was cut JSON."""
         self.error = ""
         self.response = _Response()
+        self._raw = b""
+        """The response that was told of last."""
         self._whole: list[bytes] | None = None
         self._items: dict[int, bytes] = {}
         """By their place in the output, as they were last told."""
@@ -131,7 +135,7 @@ class Draft:
         self.began = self.began or kind.startswith("response.")
         if event.response and (kind in TERMINAL or kind == "response.created"):
             try:
-                self.response, self._whole = _read(bytes(event.response))
+                self.response, self._whole, self._raw = _read(bytes(event.response))
             except (msgspec.DecodeError, ValueError, RecursionError):
                 self.broken = True
         if kind in TERMINAL:
@@ -150,6 +154,13 @@ class Draft:
         elif isinstance(event.delta, str) and at in self._open:
             part = event.content_index if type(event.content_index) is int else 0
             self._open[at].setdefault((kind, part), []).append(event.delta)
+
+    def object(self, output: Sequence[bytes]) -> bytes:
+        """The response with this output, b"" if there is nothing of it."""
+        if not self._raw and not output:
+            return b""
+        held = fields_of(self._raw) if self._raw else {}
+        return encode({**held, "output": [*map(msgspec.Raw, output)]})
 
     def output(self) -> list[bytes]:
         if self.over and self._whole:
@@ -186,7 +197,9 @@ def error_of(name: bytes, event: Event) -> str:
     return ""
 
 
-def _reply(read: _Response, output: Iterable[bytes], call: Call, *, ended: bool, error: str = "") -> Reply:
+def _reply(
+    read: _Response, output: Iterable[bytes], call: Call, *, ended: bool, error: str = "", object: bytes = b""
+) -> Reply:
     """`ended`: it is a reply, and all of it."""
     status = read.status if isinstance(read.status, str) else "completed" if ended else ""
     over = status not in ("in_progress", "queued")
@@ -208,6 +221,7 @@ def _reply(read: _Response, output: Iterable[bytes], call: Call, *, ended: bool,
         cache_write_tokens=_natural(_inside(usage, "input_tokens_details"), "cache_write_tokens"),
         reasoning_tokens=_natural(_inside(usage, "output_tokens_details"), "reasoning_tokens"),
         service_tier=read.service_tier if isinstance(read.service_tier, str) else "",
+        object=object,
     )
 
 
@@ -272,8 +286,8 @@ def _partial(raw: bytes, pieces: Mapping[tuple[str, object], list[str]]) -> byte
     return encode(_mended({**value, "content": parts, "status": "incomplete"})) if parts else b""
 
 
-def _read(body: bytes) -> tuple[_Response, list[bytes] | None]:
-    """(the response, its output's items)."""
+def _read(body: bytes) -> tuple[_Response, list[bytes] | None, bytes]:
+    """(the response, its output's items, its bytes)."""
     try:
         read = _response(body)
     except msgspec.ValidationError:
@@ -282,7 +296,7 @@ def _read(body: bytes) -> tuple[_Response, list[bytes] | None]:
         # half a surrogate pair is in it, or it is no JSON at all
         body = encode(_mended(json.loads(body.decode())))
         read = _response(body)
-    return read, list(map(bytes, _raws(read.output))) if bytes(read.output).startswith(b"[") else None
+    return read, list(map(bytes, _raws(read.output))) if bytes(read.output).startswith(b"[") else None, body
 
 
 def _mended(value: object) -> object:
