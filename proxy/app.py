@@ -11,6 +11,8 @@ from typing import NamedTuple
 from proxy.dialects import DIALECTS, generates
 from proxy.dialects.chat import CHAT
 from proxy.dialects.responses.api import RESPONSES
+from proxy.dialects.responses.native import NATIVE
+from proxy.dialects.responses.native.translation import NATIVE_RESPONSES
 from proxy.echo import start_echo
 from proxy.errors import SettingsError, traced
 from proxy.exchange.house import House
@@ -24,6 +26,7 @@ from proxy.resources.conversations import Conversations
 from proxy.resources.responses import Responses
 from proxy.resources.runs import Runs
 from proxy.server.admin import Admin, hindrance
+from proxy.server.admission import Admission
 from proxy.server.handler import Handler
 from proxy.server.listen import listen, shown
 from proxy.server.passthrough import Relay
@@ -122,7 +125,8 @@ async def running(settings: Settings, policies: Policies, *, shared: bool = Fals
             say=say,
             upstream_api_key=settings.upstream_api_key,
             max_body_bytes=settings.max_body_bytes,
-            write_timeout_s=settings.idle_timeout_s,
+            idle_timeout_s=settings.idle_timeout_s,
+            admission=Admission(settings.max_exchanges),
         )
         admin = settings.admin
         if not shared:
@@ -149,15 +153,17 @@ async def _stored(settings: Settings, house: House, stack: AsyncExitStack) -> St
     if settings.responses == "off":
         return None
 
+    dialect, api = (NATIVE, NATIVE_RESPONSES) if settings.responses == "native" else (CHAT, RESPONSES)
+
     def failed(state: bytes) -> bytes:
-        return notes.failed(state, RESPONSES, "The process that made this response died.")
+        return notes.failed(state, api, "The process that made this response died.")
 
     runs = Runs(house.store, log_s=settings.resume_for_s, failed=failed, say=say, broke=house.broke)
     runs.open()
     stack.push_async_callback(runs.close)
-    responses = Responses(house, CHAT, RESPONSES, runs)
-    conversations = Conversations(house, CHAT, RESPONSES, responses)
-    return Stored(responses, conversations, Asides(house, CHAT, RESPONSES, responses))
+    responses = Responses(house, dialect, api, runs)
+    conversations = Conversations(house, dialect, api, responses)
+    return Stored(responses, conversations, Asides(house, dialect, api, responses))
 
 
 def settle() -> None:

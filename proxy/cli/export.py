@@ -4,12 +4,10 @@ from typing import IO
 
 import msgspec
 
-from proxy.cli.lines import Line, encode, on_one_line, split, stamp
+from proxy.cli.lines import BY_NAME, RUNS, Line, encode, on_one_line, one, split, stamp
 from proxy.conversation.entry import Entry, Preamble
-from proxy.dialects import DIALECTS
 from proxy.stores.contract import Ref, Store
 
-_DIALECTS = {dialect.name: dialect for dialect in DIALECTS}
 
 
 async def export(store: Store, ref: Ref, out: IO[bytes]) -> None:
@@ -40,9 +38,11 @@ def _messages(ref: Ref, entry: Entry, out: IO[bytes]) -> None:
     for number, (_, shape, wire) in enumerate(entry.messages()):
         turn += shape.role == "user"
         line = _line(ref, entry, wire, tokens=shape.tokens, turn=turn or 1, of=entry.count)
-        if aside := asides.get(number):
-            line.message = msgspec.Raw(on_one_line(_DIALECTS[facts.dialect].full(wire, aside)))
-            line.sent, line.aside = msgspec.Raw(on_one_line(wire)), msgspec.Raw(on_one_line(aside))
+        aside = asides.get(number, b"")
+        if aside or facts.dialect in RUNS:
+            line.message = msgspec.Raw(on_one_line(BY_NAME[facts.dialect].full(wire, aside)))
+        if aside:
+            line.sent, line.aside = msgspec.Raw(on_one_line(one(wire))), msgspec.Raw(on_one_line(aside))
         if number == entry.count - 1:
             line.finish, line.estimated, line.reported = facts.finish, facts.estimated, facts.reported
         _write(out, line)

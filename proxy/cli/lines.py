@@ -8,6 +8,15 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from proxy.dialects import DIALECTS
+from proxy.dialects.responses.native import NATIVE
+
+BY_NAME = {dialect.name: dialect for dialect in (*DIALECTS, NATIVE)}
+"""The dialects in which messages are recorded."""
+
+RUNS = frozenset({NATIVE.name})
+"""Those in which a message may be a run of several items."""
+
 NOTHING = msgspec.Raw()
 
 
@@ -54,6 +63,16 @@ def unstamp(text: str) -> int:
     """Milliseconds since 1970. Raises ValueError."""
     at = datetime.fromisoformat(text)
     return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def one(wire: bytes) -> bytes:
+    """A message's bytes as one JSON value: those of a run of items are a list of them."""
+    return wire if len(split(wire)) == 1 else b"[%b]" % wire
+
+
+def of_one(value: bytes) -> bytes:
+    """The bytes that `one` was given."""
+    return value[1:-1] if value.startswith(b"[") else value
 
 
 def on_one_line(wire: bytes) -> bytes:

@@ -8,16 +8,14 @@ import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.cli import CommandError
-from proxy.cli.lines import Line, decode, unstamp
+from proxy.cli.lines import BY_NAME, Line, decode, of_one, unstamp
 from proxy.conversation.entry import Entry, Preamble, grow
 from proxy.conversation.message import Message
-from proxy.dialects import DIALECTS
 from proxy.errors import ProxyError
 from proxy.exchange.identify import session_id
 from proxy.exchange.tenant import TENANT_LENGTH, Tenants
 from proxy.stores.contract import Append, Appended, Ref, Store
 
-_DIALECTS = {dialect.name: dialect for dialect in DIALECTS}
 
 PARENTS_AT_MOST = 10_000
 """Entries remembered as parents of later ones; a parent further back is read from the store."""
@@ -137,12 +135,12 @@ class _Restorer:
 
 
 def _message(line: Line) -> Message:
-    dialect = _DIALECTS.get(line.dialect)
+    dialect = BY_NAME.get(line.dialect)
     if dialect is None:
-        raise ValueError(f"the dialect {line.dialect!r} is not spoken; there is {', '.join(_DIALECTS)}")
-    wire = bytes(line.sent or line.message)
-    (message,) = dialect.messages(wire)
-    return msgspec.structs.replace(message, wire=wire, aside=bytes(line.aside))
+        raise ValueError(f"the dialect {line.dialect!r} is not spoken; there is {', '.join(BY_NAME)}")
+    value = bytes(line.sent or line.message)
+    (message,) = dialect.messages(value)
+    return msgspec.structs.replace(message, wire=of_one(value), aside=bytes(line.aside))
 
 
 def _preamble(lines: list[Line]) -> Preamble:

@@ -4,14 +4,12 @@ from typing import TextIO
 
 import msgspec
 
-from proxy.cli.lines import stamp
+from proxy.cli.lines import BY_NAME, stamp
 from proxy.context.contract import Plan
 from proxy.conversation.entry import Entry
 from proxy.conversation.message import Message
-from proxy.dialects import DIALECTS
 from proxy.stores.contract import Record, RefInfo, Store
 
-_DIALECTS = {dialect.name: dialect for dialect in DIALECTS}
 _plan = msgspec.json.Decoder(Plan).decode
 
 
@@ -29,9 +27,9 @@ async def show(store: Store, info: RefInfo, out: TextIO) -> None:
         print(_head(record.entry, before, info.head), file=out)
         if facts.preamble != preamble and record.preamble is not None:
             print(f"  preamble: {record.preamble.tokens} tokens", file=out)
-            for message in _DIALECTS[facts.dialect].messages(record.preamble.wire):
+            for message in BY_NAME[facts.dialect].messages(record.preamble.wire):
                 _say(message, out)
-        for message in _DIALECTS[facts.dialect].messages(record.entry.wire):
+        for message in BY_NAME[facts.dialect].messages(record.entry.wire):
             _say(message, out)
         if record.plan:
             print(f"  plan: {_planned(record)}", file=out)

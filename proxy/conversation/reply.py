@@ -34,7 +34,7 @@ class Reply(msgspec.Struct, frozen=True):
     """As the upstream named it."""
     logprobs: tuple[dict[str, object], ...] = ()
     """Of the text's tokens, as they came."""
-    object: bytes = b""
+    original: bytes = b""
     """The upstream's own JSON object of the reply, where its API has one that says more than all this; of a reply that
     was cut, as far as it was told."""
 

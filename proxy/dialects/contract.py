@@ -194,6 +194,10 @@ class Piece(msgspec.Struct, frozen=True):
 class Translation(Protocol):
     """A stateful API over the upstream's stateless dialect. `id`: 48 hex digits that the reply is called by."""
 
+    @property
+    def path(self) -> str:
+        """Where the upstream takes what `Asked.chat` is, in place of the path's `/responses`."""
+
     def references(self, body: bytes) -> tuple[str, ...]:
         """The ids of stored items that the input refers to, each once. What is malformed is left to `read`."""
 

@@ -14,7 +14,7 @@ from proxy.conversation.entry import Chain, Entry, Preamble, new_id
 from proxy.conversation.message import Message, Shape, shape
 from proxy.conversation.summary import Summary
 from proxy.dialects.contract import Call, Dialect
-from proxy.errors import ContextTooLong, InvalidHeader, UnknownToolCall
+from proxy.errors import ContextTooLong, InvalidBody, InvalidHeader, UnknownToolCall
 from proxy.exchange.contract import Request
 from proxy.exchange.house import House, Learned
 from proxy.exchange.identify import FROM_HEADER, Identity, ref_of
@@ -99,6 +99,11 @@ async def assemble(
 
     at_head = await store.load(ref, key=key, reach=far)
     head = at_head.head.id if at_head else None
+    if at_head is not None and at_head.head.facts.dialect != dialect.name:
+        # messages of two APIs cannot stand in one body
+        raise InvalidBody(
+            "This conversation was recorded through another API; go on with it there, or begin a new one."
+        )
     copied: tuple[Message, ...] = ()
     if own_way is not None:
         reading = Reading(whole=False, parent=(head or "") if own_way.parent is None else own_way.parent)

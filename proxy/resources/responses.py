@@ -204,7 +204,7 @@ class Responses:
         base = path.rstrip("/").partition("/responses")[0]
         return msgspec.structs.replace(
             request,
-            target=f"{base}/chat/completions{mark}{query}",
+            target=f"{base}{self._translation.path}{mark}{query}",
             body=asked.chat,
             raw=asked.chat,
             encoding="",

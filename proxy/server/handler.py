@@ -19,9 +19,11 @@ from proxy.exchange.tenant import Tenants
 from proxy.framing.inflate import ENCODINGS, Inflate, TooMuch
 from proxy.observe.log import Log
 from proxy.resources.completions import Completions, completion_path, stores
+from proxy.server.admission import Admission
 from proxy.server.client import HttpClient
 from proxy.server.passthrough import Relay
 from proxy.server.paths import Asked, response_path
+from proxy.server.patience import arriving
 from proxy.server.stored import Go, Stored
 from proxy.upstream.headers import credential, key_of, to_upstream, with_upstream_key
 
@@ -58,8 +60,10 @@ class Handler:
         say: Callable[[str], None],
         upstream_api_key: str,
         max_body_bytes: int,
-        write_timeout_s: float,
+        idle_timeout_s: float,
+        admission: Admission,
     ) -> None:
+        """`idle_timeout_s`: a client that sends or takes nothing for so long counts as gone."""
         self._house = house
         self._relay = relay
         self._tenants = tenants
@@ -71,7 +75,8 @@ class Handler:
         self._say = say
         self._upstream_api_key = upstream_api_key
         self._max_body_bytes = max_body_bytes
-        self._write_timeout_s = write_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._admission = admission
         self._exchanges: set[asyncio.Task[None]] = set()
         self._deadline = 0.0
 
@@ -82,7 +87,8 @@ class Handler:
         )
         began = time.monotonic()
         try:
-            return await self._route(request, record)
+            with self._admission:
+                return await self._route(request, record)
         except (ConnectionError, web.RequestPayloadError):
             return self._refused(record, InvalidBody("The body broke off; send it again."))
         except ProxyError as error:
@@ -247,13 +253,15 @@ class Handler:
         """Runs the exchange in a task of its own: when the client hangs up, this handler is cancelled, it is not."""
         record.kind = "session"
         asked = self._asked(request, target, session, key, body)
-        client = HttpClient(request, self._write_timeout_s)
+        client = HttpClient(request, self._idle_timeout_s)
         task = asyncio.create_task(self._run(go, dialect, asked, client, record))
         self._exchanges.add(task)
         task.add_done_callback(self._exchanges.discard)
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
+            if not task.done():
+                self._admission.keep(task)
             client.hang_up()
             raise
         assert client.response is not None
@@ -295,7 +303,7 @@ class Handler:
             raise UnsupportedEncoding("Send the body without Content-Encoding, or as gzip or deflate.")
         chunks: list[bytes] = []
         size = 0
-        while chunk := await request.content.readany():
+        async for chunk in arriving(request, self._idle_timeout_s):
             chunks.append(chunk)
             size += len(chunk)
             if size > limit:
@@ -310,7 +318,7 @@ class Handler:
         if (request.content_length or 0) > limit or encoding not in ENCODINGS:
             return None
         size = 0
-        while chunk := await request.content.readany():
+        async for chunk in arriving(request, self._idle_timeout_s):
             first.append(chunk)
             size += len(chunk)
             if size > limit:

@@ -132,7 +132,7 @@ async def test_a_reply_that_is_broken_off_is_seen_not_to_be_whole() -> None:
     async def work(client: HttpClient) -> None:
         await client.start(200, "OK", HEADERS, (), sized=False)
         await client.write(b"one")
-        client.break_off()
+        await client.break_off("upstream_broken")
 
     async with serving(work) as place:
         reply = await raw.exchange(*place, ASK)
@@ -141,7 +141,7 @@ async def test_a_reply_that_is_broken_off_is_seen_not_to_be_whole() -> None:
 
 async def test_breaking_off_before_anything_was_sent_leaves_nothing() -> None:
     async def work(client: HttpClient) -> None:
-        client.break_off()
+        await client.break_off("upstream_broken")
         await client.send(200, "OK", NO_HEADERS, (), b"late")
 
     async with serving(work) as place:
@@ -166,7 +166,7 @@ async def test_a_client_that_hangs_up_is_gone_at_once_and_once() -> None:
         client.hang_up()
         await client.write(b"one")
         delivered.append(await client.finish())
-        client.break_off()
+        await client.break_off("upstream_broken")
 
     async with serving(work) as place:
         here = connected(place)

@@ -13,6 +13,7 @@ from tests.stores.laws.chains import Chains
 from tests.stores.laws.ending import Ending
 from tests.stores.laws.keeping import Keeping
 from tests.stores.laws.labelling import Labelling
+from tests.stores.laws.lining import Lining
 from tests.stores.laws.noting import Noting
 from tests.stores.laws.pruning import Pruning
 from tests.stores.laws.redacting import Redacting
@@ -27,7 +28,20 @@ Factory = Callable[[Callable[[], float]], Store]
 EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "25"))
 
 
-class Laws(Appending, Chains, Keeping, Telling, Searching, Ending, Noting, Redacting, Pruning, Labelling, Running):
+class Laws(
+    Appending,
+    Chains,
+    Keeping,
+    Telling,
+    Searching,
+    Ending,
+    Noting,
+    Redacting,
+    Pruning,
+    Labelling,
+    Running,
+    Lining,
+):
     @pytest.fixture
     def clock(self) -> Clock:
         return Clock()

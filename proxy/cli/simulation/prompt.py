@@ -5,7 +5,6 @@ The bytes of a piece only serve to tell prompts apart.
 
 from collections.abc import Sequence
 
-from proxy.cli.lines import split
 from proxy.cli.simulation.prefix import Piece
 from proxy.cli.simulation.transcript import Exchange
 from proxy.context import summary
@@ -60,7 +59,7 @@ class Prompts:
             elif (tokens := self._tokens.get(run)) is not None:
                 pieces.append((run, tokens))
             else:
-                pieces += [(wire, self._weight(wire, model, dialect)) for wire in split(run)]
+                pieces += [(each.wire, self._weight(each.wire, model, dialect)) for each in dialect.messages(run)]
         return pieces
 
     def _weight(self, wire: bytes, model: str, dialect: Dialect) -> int:

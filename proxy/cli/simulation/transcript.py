@@ -7,15 +7,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from proxy.cli.lines import NOTHING, Line, decode, unstamp
+from proxy.cli.lines import BY_NAME, NOTHING, Line, decode, unstamp
 from proxy.conversation.message import Message
-from proxy.dialects import DIALECTS
 from proxy.dialects.contract import Dialect
 from proxy.errors import ProxyError, SettingsError
 from proxy.tokens import counter
 
-_DIALECTS = {dialect.name: dialect for dialect in DIALECTS}
-_BARE = _DIALECTS["chat"]
+_BARE = BY_NAME["chat"]
 _SYSTEM = frozenset({"system", "developer"})
 
 
@@ -138,9 +136,9 @@ def _decoded(lines: _Lines) -> Iterator[_Numbered]:
 
 def _exchange(group: Sequence[Line], before: dict[str, Exchange], model: str) -> Exchange:
     first = group[0]
-    dialect = _DIALECTS.get(first.dialect)
+    dialect = BY_NAME.get(first.dialect)
     if dialect is None:
-        raise ValueError(f"the dialect {first.dialect!r} is not spoken; there is {', '.join(_DIALECTS)}")
+        raise ValueError(f"the dialect {first.dialect!r} is not spoken; there is {', '.join(BY_NAME)}")
     if first.parent and first.parent not in before:
         raise ValueError(f"the parent {first.parent} is not above; export the whole session")
     own = [line for line in group if not line.preamble]

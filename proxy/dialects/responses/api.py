@@ -14,6 +14,8 @@ from proxy.dialects.responses import items as reading
 class Responses:
     """See `Translation`."""
 
+    path = "/chat/completions"
+
     def references(self, body: bytes) -> tuple[str, ...]:
         return reading.referred(body)
 

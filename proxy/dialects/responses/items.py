@@ -63,7 +63,7 @@ def referred(body: bytes) -> tuple[str, ...]:
     if not isinstance(value, dict):
         return ()
     listed = [each for name in ("input", "items") if isinstance(held := value.get(name), list) for each in held]
-    found = [each["id"] for each in listed if isinstance(each, dict) and _refers(each)]
+    found = [each["id"] for each in listed if isinstance(each, dict) and refers(each)]
     return tuple(dict.fromkeys(id for id in found if isinstance(id, str)))
 
 
@@ -76,7 +76,7 @@ def read_input(
     if isinstance(value, str) and not ours:
         value = [{"type": "message", "role": "user", "content": value}]
     items = [
-        _resolved(present(each), known, f"{member}[{at}]") if _refers(each) else present(each)
+        _resolved(present(each), known, f"{member}[{at}]") if refers(each) else present(each)
         for at, each in enumerate(objects(value, member))
     ]
     draft = Draft()
@@ -116,7 +116,7 @@ def pieces(items: Sequence[bytes]) -> tuple[Piece, ...]:
     )
 
 
-def _refers(item: Mapping[str, object]) -> bool:
+def refers(item: Mapping[str, object]) -> bool:
     """The type of a reference may be left out."""
     kind = item.get("type")
     return kind == "item_reference" or (kind is None and "id" in item and not item.keys() - {"id", "type"})
@@ -125,10 +125,14 @@ def _refers(item: Mapping[str, object]) -> bool:
 def _resolved(item: dict[str, object], known: Mapping[str, bytes], member: str) -> dict[str, object]:
     """The item that a reference names."""
     only(item, member, frozenset({"type", "id"}))
-    id = some_text(item.get("id"), f"{member}.id")
+    return present(object_(orjson.loads(stored(some_text(item.get("id"), f"{member}.id"), known, member)), member))
+
+
+def stored(id: str, known: Mapping[str, bytes], member: str) -> bytes:
+    """The item that `member` refers to. Raises NotFound."""
     if id not in known:
         raise NotFound(f"Item with id '{id[:100]}' not found.", param=member.partition("[")[0])
-    return present(object_(orjson.loads(known[id]), member))
+    return known[id]
 
 
 def _answered(items: Sequence[Mapping[str, object]]) -> frozenset[str]:

@@ -63,7 +63,7 @@ def from_body(body: bytes, call: Call) -> Reply:
         read, output, body = _read(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return Reply(None, whole=False)
-    return _reply(read, output or (), call, ended=output is not None, object=body if output is not None else b"")
+    return _reply(read, output or (), call, ended=output is not None, original=body if output is not None else b"")
 
 
 def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
@@ -75,8 +75,7 @@ def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
         # that it was in progress is what the first event said
         draft.response.status = None
     output = draft.output()
-    object = draft.object(output)
-    reply = _reply(draft.response, output, call, ended=ended and draft.began, error=draft.error, object=object)
+    reply = _reply(draft.response, output, call, ended=ended and draft.began, error=draft.error, original=draft.told(output))
     if ended and draft.began and not reply.error and (reply.message is None or draft.broken) and _is_text(data):
         return msgspec.structs.replace(reply, message=None, whole=False, error=UNREADABLE)
     if not _is_text(data):
@@ -155,7 +154,7 @@ class Draft:
             part = event.content_index if type(event.content_index) is int else 0
             self._open[at].setdefault((kind, part), []).append(event.delta)
 
-    def object(self, output: Sequence[bytes]) -> bytes:
+    def told(self, output: Sequence[bytes]) -> bytes:
         """The response with this output, b"" if there is nothing of it."""
         if not self._raw and not output:
             return b""
@@ -198,7 +197,7 @@ def error_of(name: bytes, event: Event) -> str:
 
 
 def _reply(
-    read: _Response, output: Iterable[bytes], call: Call, *, ended: bool, error: str = "", object: bytes = b""
+    read: _Response, output: Iterable[bytes], call: Call, *, ended: bool, error: str = "", original: bytes = b""
 ) -> Reply:
     """`ended`: it is a reply, and all of it."""
     status = read.status if isinstance(read.status, str) else "completed" if ended else ""
@@ -221,7 +220,7 @@ def _reply(
         cache_write_tokens=_natural(_inside(usage, "input_tokens_details"), "cache_write_tokens"),
         reasoning_tokens=_natural(_inside(usage, "output_tokens_details"), "reasoning_tokens"),
         service_tier=read.service_tier if isinstance(read.service_tier, str) else "",
-        object=object,
+        original=original,
     )
 
 

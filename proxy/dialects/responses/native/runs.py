@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from proxy.conversation.message import Message
+from proxy.dialects.contract import Piece
 from proxy.dialects.responses.native.items import Item, encode, read_item
 from proxy.errors import InvalidBody
 
@@ -80,6 +81,27 @@ def _grouped(values: Sequence[object], wires: Sequence[msgspec.Raw]) -> list[Mes
     if run:
         messages.append(joined(run, last=True))
     return messages
+
+
+def pieces(items: Sequence[bytes]) -> tuple[Piece, ...]:
+    """See `Translation.pieces`. Raises InvalidBody."""
+    made: list[Piece] = []
+    run: list[tuple[int, Item]] = []
+
+    def close(*, last: bool = False) -> None:
+        if run:
+            made.append(Piece(joined([item for _, item in run], last=last).wire, tuple(at for at, _ in run)))
+            run.clear()
+
+    for at, raw in enumerate(items):
+        item = read_item(orjson.loads(raw), raw, at)
+        if item.of_run:
+            run.append((at, item))
+            continue
+        close()
+        made.append(Piece(item.wire, (at,)))
+    close(last=True)
+    return tuple(made)
 
 
 def joined(run: Sequence[Item], *, last: bool = False) -> Message:

@@ -45,7 +45,7 @@ def write(call: Call, preamble: Sequence[bytes], messages: Sequence[bytes], quir
     changed["input"] = input_of(preamble, messages, quirks, members.get("input"))
     if members.get("store") != b"false":
         changed["store"] = b"false"
-        if (include := _included(members.get("include"))) is not None:
+        if (include := included(members.get("include"))) is not None:
             changed["include"] = include
     names = members.names()
     if len(changed) == 1 and "input" in names and not any(name in names for name in PROXYS):
@@ -98,8 +98,8 @@ def no_result(call_id: str) -> bytes:
     return orjson.dumps({"type": f"{kind}_output", "call_id": id, "output": _NO_RESULT})
 
 
-def _included(raw: bytes | None) -> bytes | None:
-    """The member `include` with the sealed reasoning; None: it needs no change, or is none of ours to judge."""
+def included(raw: bytes | None) -> bytes | None:
+    """The member `include` (raw) with the sealed reasoning; None: it needs no change, or is none of ours to judge."""
     if raw is None or raw in (b"null", b"[]"):
         return b"[%b]" % SEALED
     if not raw.startswith(b"["):

@@ -1,0 +1,179 @@
+"""The events of an upstream's stream -> those of the response under its own id, numbered by their places.
+
+The last event is not the upstream's: it is written when the response is recorded. Of a background response the first
+ones are not either: there is a stream of it before the upstream was asked.
+"""
+
+import re
+
+import msgspec
+
+from proxy.dialects.responses.native.items import encode, fields_of
+from proxy.dialects.responses.native.rename import Renamer
+from proxy.dialects.responses.native.replies import TERMINAL, error_of, read_event
+from proxy.dialects.responses.native.request import Asked, Object
+from proxy.dialects.responses.native.response import blank
+from proxy.dialects.responses.reply import failed
+from proxy.dialects.responses.writer import CALLS, PARTS, Writer
+from proxy.framing import sse
+
+_ENDS = {"completed": "response.completed", "incomplete": "response.incomplete", "cancelled": "response.incomplete"}
+"""Status -> the last event; of any other it is `response.failed`."""
+_OPENING = ("response.created", "response.queued", "response.in_progress")
+_number = re.compile(rb'("sequence_number"[ \t]*:[ \t]*)(\d{1,15})(?=[ \t]*[,}])')
+
+
+class Transcoder:
+    """See `proxy.dialects.contract.Transcoder`."""
+
+    def __init__(self, asked: Asked, id: str, created_at: int) -> None:
+        self._asked, self._id, self._created_at = asked, id, created_at
+        self._renamer = Renamer(id, {**asked.fixed, "output_text": ""})
+        self._cutter = sse.Cutter()
+        self._out = Writer()
+        self._opened: frozenset[str] = frozenset()
+        """The opening events that went out."""
+        self._itemised = False
+        """An item was told of."""
+        self._over = False
+
+    def begin(self) -> bytes:
+        """response.created, queued and in_progress of a background response; else the upstream's come."""
+        return self._open() if self._asked.background else b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The upstream's events up to its last one. What is no event of this API (pings, `[DONE]`) is left out."""
+        whole = self._cutter.feed(data)
+        if not whole or self._over:
+            return b""
+        made: list[bytes] = []
+        for name, event in sse.events(whole):
+            self._over = self._over or event.startswith(b"[DONE]")
+            if self._over:
+                break
+            self._add(name, event, made)
+        return b"".join(made)
+
+    def end(self, answer: Object) -> bytes:
+        """Items of which nothing was told, and the last event."""
+        made = [self.feed(b"\n\n") if self._cutter.rest_bytes else b""]
+        if not self._opened:
+            made.append(self._open())
+        if not self._itemised:
+            made += _items(self._out, answer)
+        made.append(_last(self._out, answer))
+        return b"".join(made)
+
+    def error(self, code: str, message: str) -> bytes:
+        """The flat `error` event and response.failed."""
+        made = [b"" if self._opened else self._open()]
+        made.append(self._out.event("error", {"code": code, "message": message, "param": None}))
+        made.append(_last(self._out, failed(self._blank("failed"), code, message)))
+        return b"".join(made)
+
+    def _open(self) -> bytes:
+        made = [b""]
+        queued = self._asked.background
+        for name in _OPENING:
+            if name != "response.queued" or queued:
+                status = "queued" if queued and name != "response.in_progress" else "in_progress"
+                made.append(self._out.event(name, {"response": self._blank(status)}))
+        self._opened = frozenset(_OPENING)
+        return b"".join(made)
+
+    def _blank(self, status: str) -> Object:
+        return blank(self._asked, self._id, self._created_at, status)
+
+    def _add(self, name: bytes, data: bytes, made: list[bytes]) -> None:
+        event = read_event(data)
+        if event is None:
+            return
+        kind = event.type if isinstance(event.type, str) else name.decode(errors="replace")
+        if event.type is None and error_of(name, event):
+            kind = "error"
+        if kind in TERMINAL:
+            self._over = True
+            return
+        if kind in _OPENING:
+            if kind in self._opened:
+                return
+            self._opened |= {kind}
+        if not self._opened:
+            made.append(self._open())
+        if not kind or not kind.isprintable():
+            return
+        self._itemised = self._itemised or kind.startswith("response.output_item.")
+        frame = b"event: %b\ndata: %b\n\n" % (kind.encode(), data.replace(b"\n", b"\ndata: "))
+        made.append(self._numbered(self._renamer.feed(frame)))
+
+    def _numbered(self, frame: bytes) -> bytes:
+        number = self._out.sequence
+        self._out.sequence += 1
+        if frame.count(b'"sequence_number"') == 1 and b'"response"' not in frame and (found := _number.search(frame)):
+            # a quote in a text has a backslash before it, so that no text looks like a member
+            if int(found[2]) == number:
+                return frame
+            return b"%b%d%b" % (frame[: found.start(2)], number, frame[found.end(2) :])
+        head, _, data = frame.partition(b"\ndata: ")
+        try:
+            fields = fields_of(data[:-2].replace(b"\ndata: ", b"\n"))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # half a surrogate pair is in it
+            return _number.sub(b"\\g<1>%d" % number, frame)
+        fields["sequence_number"] = msgspec.Raw(b"%d" % number)
+        return b"%b\ndata: %b\n\n" % (head, encode(fields))
+
+
+def whole(response: Object) -> bytes:
+    """Every event of a finished response."""
+    out = Writer()
+    nothing = dict.fromkeys(("completed_at", "error", "incomplete_details", "usage"))
+    started = {**response, **nothing, "status": "in_progress", "output": [], "output_text": ""}
+    made = [out.event(f"response.{name}", {"response": started}) for name in ("created", "in_progress")]
+    return b"".join([*made, *_items(out, response), _last(out, response)])
+
+
+def _last(out: Writer, response: Object) -> bytes:
+    return out.event(_ENDS.get(str(response["status"]), "response.failed"), {"response": response})
+
+
+def _items(out: Writer, response: Object) -> list[bytes]:
+    """The events of finished items; each text is one delta. Types that are not known here only come and are done."""
+    made: list[bytes] = []
+    items = response["output"]
+    for at, item in enumerate(items if isinstance(items, list) else ()):
+        if not isinstance(item, dict):
+            continue
+        place: Object = {"item_id": item.get("id"), "output_index": at}
+        content = item.get("content") if item.get("type") in ("message", "reasoning") else None
+        parts = content if isinstance(content, list) else []
+        started = {**item, "status": "in_progress"} if "status" in item else dict(item)
+        if parts:
+            started["content"] = []
+        member, event = CALLS.get(str(item.get("type")), ("", ""))
+        if member:
+            started[member] = ""
+        made.append(out.event("response.output_item.added", {"output_index": at, "item": started}))
+        for n, part in enumerate(parts):
+            made += _part(out, {**place, "content_index": n}, part)
+        if member:
+            made += _grown(out, event, place, member, item.get(member))
+        made.append(out.event("response.output_item.done", {"output_index": at, "item": item}))
+    return made
+
+
+def _part(out: Writer, place: Object, part: Object) -> list[bytes]:
+    kind = str(part.get("type"))
+    member = PARTS.get(kind, "")
+    started = {**part, member: ""} if member else part
+    made = [out.event("response.content_part.added", {**place, "part": started})]
+    if member:
+        more = {"logprobs": part.get("logprobs") or []} if kind == "output_text" else {}
+        made += _grown(out, f"response.{kind}", {**place, **more}, member, part.get(member))
+    return [*made, out.event("response.content_part.done", {**place, "part": part})]
+
+
+def _grown(out: Writer, event: str, place: Object, member: str, grown: object) -> list[bytes]:
+    said = grown if isinstance(grown, str) else ""
+    made = [out.event(f"{event}.delta", {**place, "delta": said})] if said else []
+    return [*made, out.event(f"{event}.done", {**place, member: said})]
