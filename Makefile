@@ -20,6 +20,7 @@ run: $(VENV)/.run
 
 test: $(VENV)/.dev
 	@sh tests/support/servers.sh
+	@sh tests/support/node.sh
 	$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.dev

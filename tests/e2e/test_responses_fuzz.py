@@ -207,7 +207,7 @@ class World:
         self.runner = runner
         self._stack = AsyncExitStack()
         self.upstream = self._entered(ScriptedUpstream(only_chat))
-        on = {"responses": "translate", "stored_completions": True}
+        on: dict[str, Any] = {"responses": "translate", "stored_completions": True}
         self.proxy = self._entered(remora(self.upstream.url, database.parent, watched=False, **on))
         self._database = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
         self._seen = (-1, 0)
