@@ -9,7 +9,6 @@ from proxy.conversation.entry import Entry, Preamble
 from proxy.stores.contract import Ref, Store
 
 
-
 async def export(store: Store, ref: Ref, out: IO[bytes]) -> None:
     """Writes the lines of one session, an entry at a time."""
     preambles: dict[str, bytes] = {}

@@ -16,7 +16,6 @@ from proxy.exchange.identify import session_id
 from proxy.exchange.tenant import TENANT_LENGTH, Tenants
 from proxy.stores.contract import Append, Appended, Ref, Store
 
-
 PARENTS_AT_MOST = 10_000
 """Entries remembered as parents of later ones; a parent further back is read from the store."""
 TRIES = 5

@@ -37,7 +37,8 @@ async def embed(upstream: Upstream, way: Way, model: str, texts: Sequence[str]) 
     Raises UpstreamError, UpstreamBroken too for an answer that holds no vectors; Refused."""
     body = _encode({"model": model, "input": [text[:TEXT_CHARS] for text in texts], "encoding_format": "float"})
     path, mark, query = way.target.partition("?")
-    target = path.rstrip("/").removesuffix("/chat/completions").removesuffix("/responses") + "/embeddings" + mark + query
+    base = path.rstrip("/").removesuffix("/chat/completions").removesuffix("/responses")
+    target = base + "/embeddings" + mark + query
     reply = await fetch(upstream, way, target, body, most=_MOST_BYTES)
     if reply.status in (400, 413, 422):
         raise Refused

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import select
 import sys
+from collections.abc import Iterator
 
 import msgspec
 
@@ -49,20 +51,34 @@ class Log:
         if self._lines:
             self._flushing = asyncio.get_running_loop().create_task(self._flush_soon())
 
-    def _taken(self) -> bytes:
+    def _taken(self) -> list[bytes]:
         lines, self._lines = self._lines, []
         if self._dropped:
             lines.append(b'{"event":"log_lines_dropped","count":%d}' % self._dropped)
             self._dropped = 0
-        return b"\n".join(lines) + b"\n"
+        return lines
 
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
+    def _write(self, lines: list[bytes]) -> None:
         try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            for piece in _pieces(lines):
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(self._descriptor, view) :]
         except OSError as error:
             # nobody reads the log any more: that is no reason to serve worse, or to stop in disorder
             if not self._told:
                 print(f"the log cannot be written: {error.strerror}", file=sys.stderr, flush=True)  # noqa: T201
             self._told = True
+
+
+def _pieces(lines: list[bytes]) -> Iterator[bytes]:
+    """Whole lines in pieces that a pipe takes at once: several workers may write to the same one."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if piece and size + len(line) + 1 > select.PIPE_BUF:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece += (line, b"\n")
+        size += len(line) + 1
+    yield b"".join(piece)

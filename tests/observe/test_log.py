@@ -42,6 +42,18 @@ async def test_lines_are_written_without_a_close(pipe: tuple[int, int]) -> None:
     await lines.close()
 
 
+async def test_lines_of_several_workers_do_not_run_into_each_other(pipe: tuple[int, int]) -> None:
+    workers = [Log(pipe[1]) for _ in range(4)]
+    reading = asyncio.create_task(asyncio.to_thread(_drain, pipe[0]))
+    for number in range(2000):
+        for worker in workers:
+            worker.exchange(record(number))
+    await asyncio.gather(*(worker.close() for worker in workers))
+    os.write(pipe[1], b"end\n")
+    written = [json.loads(line) for line in (await reading).splitlines() if line != b"end"]
+    assert len(written) == 8000
+
+
 async def test_a_reader_that_does_not_read_costs_lines_not_memory(pipe: tuple[int, int]) -> None:
     lines = Log(pipe[1])
     for number in range(log.LINES_AT_MOST + 7):

@@ -74,9 +74,9 @@ def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
     if ended and not draft.over:
         # that it was in progress is what the first event said
         draft.response.status = None
-    output = draft.output()
-    reply = _reply(draft.response, output, call, ended=ended and draft.began, error=draft.error, original=draft.told(output))
-    if ended and draft.began and not reply.error and (reply.message is None or draft.broken) and _is_text(data):
+    output, whole = draft.output(), ended and draft.began
+    reply = _reply(draft.response, output, call, ended=whole, error=draft.error, original=draft.told(output))
+    if whole and not reply.error and (reply.message is None or draft.broken) and _is_text(data):
         return msgspec.structs.replace(reply, message=None, whole=False, error=UNREADABLE)
     if not _is_text(data):
         return msgspec.structs.replace(reply, message=None, whole=False)

@@ -74,7 +74,6 @@ def _output_text(items: object) -> str:
     pieces: list[str] = []
     for item in items if isinstance(items, list) else ():
         content = item.get("content") if isinstance(item, dict) and item.get("type") == "message" else None
-        for part in content if isinstance(content, list) else ():
-            if isinstance(part, dict) and part.get("type") == "output_text" and isinstance(part.get("text"), str):
-                pieces.append(part["text"])
+        texts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+        pieces += [str(part.get("text") or "") for part in texts if part.get("type") == "output_text"]
     return "".join(pieces)
