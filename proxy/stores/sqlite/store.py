@@ -19,6 +19,7 @@ from proxy.stores.contract import (
     Index,
     Label,
     Noted,
+    Place,
     Postings,
     Record,
     Redaction,
@@ -29,7 +30,7 @@ from proxy.stores.contract import (
     Unindexed,
     Vectors,
 )
-from proxy.stores.sqlite import labels, listing, notes, runs, schema, search
+from proxy.stores.sqlite import labels, listing, notes, places, runs, schema, search
 from proxy.stores.sqlite.asks import (
     Annotate,
     CancelRun,
@@ -37,10 +38,12 @@ from proxy.stores.sqlite.asks import (
     DropRun,
     Erase,
     Expire,
+    LineUp,
     LogRun,
     Ping,
     Prune,
     PutLabel,
+    StepOut,
     Write,
     adding,
     begin_run,
@@ -54,6 +57,7 @@ from proxy.stores.sqlite.link import Link
 from proxy.stores.sqlite.read import Read, Reader
 from proxy.stores.sqlite.rows import key_of
 from proxy.stores.sqlite.thread import MOST_WAITING, Worker
+from proxy.stores.sqlite.waiting import Waiting
 from proxy.stores.sqlite.write import Writer
 
 REFS_A_PAGE = 100
@@ -96,6 +100,7 @@ class SqliteStore:
         self._delivered: list[tuple[Ref, str]] = []
         self._opened: tuple[bytes, Worker[Write], Worker[Read], Checkpointer] | None = None
         self._writer: Writer | None = None
+        self._waiting = Waiting(self._firsts)
 
     async def open(self) -> None:
         if self._opened:
@@ -122,6 +127,7 @@ class SqliteStore:
     async def close(self) -> None:
         if self._opened and self._writer:
             self._flush_delivered()
+            self._waiting.close()
             self._writer.ending = True
             _, writer, reader, checkpointer = self._opened
             await reader.close()
@@ -163,7 +169,14 @@ class SqliteStore:
         return await self._read(lambda reader: reader.find_turn(ref, turn))
 
     async def append(self, append: Append) -> Appended | Conflict:
-        return cast("Appended | Conflict", await self._write(adding(append)))
+        if not append.holder:
+            return cast("Appended | Conflict", await self._write(adding(append)))
+        writer = self._threads()[1]
+        self._flush_delivered()
+        answer = writer.ask(adding(append))
+        # also if nobody waits for the answer any more: those who are woken are served behind it
+        answer.add_done_callback(lambda _: self._waiting.wake(append.ref))
+        return cast("Appended | Conflict", await answer)
 
     async def find_replay(self, ref: Ref, key: str) -> Replay | None:
         over = (ref, key) in self._delivered
@@ -279,6 +292,24 @@ class SqliteStore:
 
     async def drop_run(self, ref: Ref, entry: str) -> bool:
         return bool(await self._write(DropRun(ref, key_of(entry))))
+
+    async def line_up(self, ref: Ref, holder: str, *, keep_ms: int, wait: bool) -> Place:
+        place = cast("Place", await self._write(LineUp(ref, holder, keep_ms, wait)))
+        self._waiting.stands(ref, holder, place)
+        return place
+
+    def step_out(self, ref: Ref, holder: str) -> None:
+        if self._opened:
+            self._opened[1].tell(StepOut(ref, holder))
+            # who is woken now asks behind it, so it need not be written yet
+            self._waiting.left(ref, holder)
+
+    async def moved(self, ref: Ref, timeout_s: float) -> None:
+        self._threads()
+        await self._waiting.moved(ref, timeout_s)
+
+    async def _firsts(self, refs: Sequence[Ref]) -> Sequence[str | None]:
+        return await self._read(lambda reader: reader.ask(partial(places.firsts, refs=refs)))
 
     async def stale_runs(self, silent_ms: int, most: int) -> Sequence[Run]:
         ask = partial(runs.stale, silent_ms=silent_ms, most=most)

@@ -2,25 +2,55 @@
 
 import msgspec
 
-from proxy.stores.contract import Ref, Run
-from proxy.stores.sqlite import erasing, index, labels, merge, notes, removal, runs
+from proxy.stores.contract import Appended, Conflict, Place, Ref, Run
+from proxy.stores.sqlite import erasing, index, labels, merge, notes, places, removal, runs
 from proxy.stores.sqlite.appends import Appends
 from proxy.stores.sqlite.asks import (
+    Adding,
     Annotate,
     BeginRun,
     CancelRun,
     DropRun,
     Indexing,
     Keep,
+    LineUp,
     LogRun,
     Prune,
     PutLabel,
     Redact,
+    StepOut,
 )
 
 
 class Transaction(Appends):
     """`known` is not changed."""
+
+    def append_in_line(self, adding: Adding) -> Appended | Conflict:
+        """As `append`, for one that names its holder."""
+        ref, holder = adding.append.ref, adding.append.holder
+        if places.first(self._db, self._now, ref) in (holder, None):
+            answer = self.append(adding)
+        else:
+            answer = self._overtaken(adding)
+        if isinstance(answer, Appended):
+            places.step_out(self._db, ref, holder)
+            self.bytes += 4096
+        return answer
+
+    def _overtaken(self, adding: Adding) -> Appended | Conflict:
+        """Another one is first by now: the append does not happen, unless it happened before."""
+        line = self._look(adding.append.ref)
+        if line and self._db.execute("SELECT 1 FROM entries WHERE id = ? AND ref = ?", (adding.id, line.n)).fetchone():
+            return Appended(again=True)
+        return Conflict(line.head_id or None if line else None)
+
+    def line_up(self, ask: LineUp) -> Place:
+        self.bytes += 4096
+        return places.line_up(self._db, self._now, ask)
+
+    def step_out(self, ask: StepOut) -> None:
+        self.bytes += 4096
+        places.step_out(self._db, ask.ref, ask.holder)
 
     def keep(self, keep: Keep) -> bool:
         ref = keep.entry and self._number(keep.ref, keep.revision)
@@ -149,6 +179,7 @@ class Transaction(Appends):
     def expire(self, limit: int, under_way: set[int]) -> int:
         """Buries up to `limit` of what has outlived its time, except that whose rows are being removed."""
         self.flush()
+        places.sweep(self._db, self._now)
         count, buried = removal.expire(self._db, self._now, limit, under_way.union(self.buried))
         self.buried += buried
         return count

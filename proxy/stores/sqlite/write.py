@@ -25,11 +25,13 @@ from proxy.stores.sqlite.asks import (
     Expire,
     Indexing,
     Keep,
+    LineUp,
     LogRun,
     Ping,
     Prune,
     PutLabel,
     Redact,
+    StepOut,
     Write,
 )
 from proxy.stores.sqlite.cache import Cache
@@ -159,7 +161,7 @@ class Writer:
     def _do(self, transaction: Transaction, ask: Write) -> object:
         match ask:
             case Adding():
-                return transaction.append(ask)
+                return transaction.append_in_line(ask) if ask.append.holder else transaction.append(ask)
             case Keep():
                 return transaction.keep(ask)
             case Indexing():
@@ -184,6 +186,11 @@ class Writer:
                 return transaction.cancel_run(ask)
             case DropRun():
                 return transaction.drop_run(ask)
+            case LineUp():
+                return transaction.line_up(ask)
+            case StepOut():
+                transaction.step_out(ask)
+                return None
             case Erase(ref):
                 return transaction.erase(ref)
             case Expire(limit):

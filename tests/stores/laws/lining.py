@@ -14,8 +14,6 @@ from tests.stores.making import CHAIN, CONVERSATION, REF, Clock, adding, entry, 
 LONG = 60_000
 SHORT = 40
 FIRST = Place(0, kept=True)
-NONE = False, 0
-"""What a place is judged by where its holder has none: not kept."""
 
 
 async def line_up(store: Store, holder: str, ref: Ref = REF, *, keep_ms: int = LONG, wait: bool = True) -> Place:
