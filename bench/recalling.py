@@ -204,7 +204,7 @@ async def _fill(store: Store, refs: Sequence[Ref], told: Story, turns: int, *, i
             for some, row in zip(made, rows, strict=True):
                 some.append(Index(row.id, words=told.found[at]))
         if indexed:
-            await asyncio.gather(*[store.index(ref, some) for ref, some in zip(refs, made, strict=True)])
+            await asyncio.gather(*[store.index(ref, some, revision=0) for ref, some in zip(refs, made, strict=True)])
 
 
 async def seed(url: str, scale: Scale, talk: Talk) -> tuple[Story, str]:

@@ -363,7 +363,8 @@ class Conversation:
     async def _keep_failed(self, answer: Reply, code: str) -> None:
         """For `sessions show`. That a failed exchange cannot be kept is no second failure: it is logged."""
         self.record.error = code
-        if not self.who.record:
+        if not self.who.record or self.prepared.ref.kind != "session":
+            # what is made for another API says itself what became of it
             return
         try:
             if await commit_failed(self.dialect, self.request, self.house, self.prepared, answer, code):

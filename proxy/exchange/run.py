@@ -114,7 +114,7 @@ async def _stateful(
         prepared = await assemble(dialect, request, call, who, house)
         await Conversation(dialect, request, house, client, record, visit, who, prepared, tried, claim).hold()
     except StoreUnavailable as error:
-        if who.policy.session.on_store_failure != "stateless" or error.retry is False:
+        if who.policy.session.on_store_failure != "stateless" or error.retry is False or who.own is not None:
             raise
         record.error = error.code
         marks = (("X-Session-Id", who.session), ("X-Session-Context", f'policy="{who.policy.name}", stateless'))

@@ -9,7 +9,7 @@ from proxy.context import summary as rolling
 from proxy.context.contract import Summarise
 from proxy.conversation.reply import Reply
 from proxy.dialects.contract import Asked, Call, Dialect, Translation
-from proxy.errors import UpstreamError
+from proxy.errors import InvalidBody, UpstreamError
 from proxy.exchange.assemble import Prepared, assemble
 from proxy.exchange.contract import Client, Request
 from proxy.exchange.converse import ask
@@ -46,6 +46,8 @@ class Asides:
         relayed. Raises as `Responses.create` does, and UpstreamError."""
         record.kind = "compact"
         place, asked = await self._read(request)
+        if not asked.model:
+            raise InvalidBody("`model` is missing; name the model that writes the summary.", param="model")
         call = self._responses.call(asked)
         settings = self._responses.policy(request.headers, asked).summary or Summarise()
         question = self._dialect.said("user", rolling.prompt(settings.prompt, settings.max_tokens))

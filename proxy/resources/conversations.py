@@ -4,7 +4,6 @@ Items that a client adds become an entry of their own. A deleted item leaves its
 sent to the model next, and what is kept, is without it.
 """
 
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -21,6 +20,7 @@ from proxy.exchange.assemble import count
 from proxy.exchange.contract import Request
 from proxy.exchange.house import House
 from proxy.exchange.identify import POLICY_HEADER
+from proxy.framing.members import Members
 from proxy.policy import Policy
 from proxy.resources import notes
 from proxy.resources.ids import conversation_ref, entry_of_item, new_conversation, response_id
@@ -63,7 +63,7 @@ class Conversations:
 
     async def create(self, request: Request) -> bytes:
         """Raises InvalidBody."""
-        said = _body(request.body or b"{}")
+        said = _body(request.body or b"{}", "items", "metadata")
         metadata = _metadata(said)
         id = new_conversation()
         ref = self._named(request, id)
@@ -72,7 +72,7 @@ class Conversations:
         assert made
         if items[1]:
             await self._add(request, ref, *items)
-        return _conversation(id, int(time.time()), metadata)
+        return await self.retrieve(request, id)
 
     async def retrieve(self, request: Request, id: str) -> bytes:
         """Raises NotFound."""
@@ -83,7 +83,7 @@ class Conversations:
 
     async def update(self, request: Request, id: str) -> bytes:
         """Raises NotFound, InvalidBody."""
-        metadata = _metadata(_body(request.body))
+        metadata = _metadata(_body(request.body, "metadata"))
         if not await self._store.label(self._named(request, id), notes.encode(_Label(metadata)), new=False):
             raise _not_found(id)
         return await self.retrieve(request, id)
@@ -101,7 +101,7 @@ class Conversations:
         ref = self._named(request, id)
         if await self._store.labelled(ref) is None:
             raise _not_found(id)
-        entry, items = await self._read(request, ref, _body(request.body).items, least=1)
+        entry, items = await self._read(request, ref, _body(request.body, "items").items, least=1)
         await self._add(request, ref, entry, items)
         raws = [*map(msgspec.Raw, items)]
         return listing(raws, [*map(notes.item_id, raws)], has_more=False)
@@ -314,11 +314,15 @@ def _check_calls(messages: Sequence[Message], chain: Chain | None) -> None:
         )
 
 
-def _body(raw: bytes) -> _New:
+def _body(raw: bytes, *known: str) -> _New:
+    """Raises InvalidBody for a member that is not known."""
+    for name in Members(raw).names():
+        if name not in known:
+            raise InvalidBody(f"Unknown parameter: '{name[:100]}'.", param=name[:100])
     try:
         return msgspec.json.decode(raw, type=_New)
-    except msgspec.DecodeError:
-        raise InvalidBody("The body is not a JSON object; send one.") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidBody("The body nests too deeply; send a flatter one.") from None
 
 
 def _metadata(said: _New) -> dict[str, str]:

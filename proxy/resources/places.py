@@ -15,6 +15,8 @@ from proxy.resources.repeats import Repeats
 from proxy.resources.runs import Runs
 from proxy.stores.contract import Noted, Ref
 
+NOWHERE = "0" * 32
+
 
 class Place(msgspec.Struct, frozen=True):
     """Where a response goes."""
@@ -57,6 +59,9 @@ class Places:
         session = session_of(request.headers, request.path_session, self._house.policies) or ""
         named = _named(request.body)
         conversation = _conversation(named)
+        if conversation and isinstance(named.previous_response_id, str):
+            # the translation says that only one of the two may be given
+            return Place(Ref(tenant, "chain", NOWHERE), "", "", NOWHERE)
         if conversation:
             ref = conversation_ref(tenant, conversation)
             if ref is None or await self._house.store.labelled(ref) is None:
@@ -118,12 +123,15 @@ def _named(body: bytes) -> Named:
     """What is malformed is left to the translation, which names it."""
     try:
         return msgspec.json.decode(body, type=Named)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return Named()
 
 
 def _model(body: bytes) -> str:
-    model = msgspec.json.decode(body, type=_Model).model
+    try:
+        model = msgspec.json.decode(body, type=_Model).model
+    except (msgspec.DecodeError, RecursionError):
+        return ""
     return model if isinstance(model, str) else ""
 
 

@@ -18,6 +18,7 @@ from proxy.exchange.contract import NO_HEADERS, Client, Request
 from proxy.exchange.house import House
 from proxy.exchange.identify import POLICY_HEADER, Identity, Own, recorded
 from proxy.exchange.record import ExchangeRecord
+from proxy.exchange.retry import attempt
 from proxy.exchange.run import run_as
 from proxy.exchange.turnstile import Visit
 from proxy.policy import Policy
@@ -52,11 +53,8 @@ class Responses:
         asked = await self.read(request, place)
         call = self.call(asked)
         who = self._who(request, asked, place)
-        if asked.background:
-            again = await self.runs.find(tenant, place.digits[32:], place.entry)
-            if again is not None:
-                await self._tell(again, asked, client)
-                return
+        if attempt(request.headers, request.body) is not None and await self._made_before(tenant, place, asked, client):
+            return
 
         def begin(state: bytes) -> Live | None:
             return self.runs.begin(place.ref, place.entry, who.policy.ttl_s, state) if who.record else None
@@ -66,7 +64,12 @@ class Responses:
         who = msgspec.structs.replace(who, own=self._own(place, asked, speaker, tenant))
         chat = self.chat(request, asked)
         if not asked.background:
-            await run_as(self._dialect, chat, call, who, self._house, speaker, record)
+            try:
+                await run_as(self._dialect, chat, call, who, self._house, speaker, record)
+            finally:
+                left = speaker.close(recorded=bool(record.recorded))
+                if left is not None and who.policy.session.on_disconnect == "discard":
+                    await self.runs.drop(left)
             self._repeats.ended(request, place.entry, client)
             return
         live, made = speaker.announce()
@@ -75,6 +78,26 @@ class Responses:
         self.runs.spawn(lambda: self._background(chat, call, who, speaker, live, log))
         record.kind, record.status = "background", 200
         await self._tell(live, asked, client, notes.encode(made))
+
+    async def _made_before(self, tenant: str, place: Place, asked: Asked, client: Client) -> bool:
+        """The same request once more, for a response that nobody waits for: it is told how far that is. Others wait for
+        the first one on the exchange's way."""
+        noted = await self.places.found(tenant, place.id)
+        if noted is None:
+            run = await self.runs.find(tenant, place.digits[32:], place.entry)
+            if run is not None and run.ended:
+                # it failed, and is made again under the same id
+                await self.runs.drop(run)
+            elif run is not None and asked.background:
+                await self._tell(run, asked, client)
+                return True
+        elif asked.background:
+            made = notes.response(notes.read(noted.note)) or b""
+            if asked.stream:
+                events = self._translation.whole(msgspec.json.decode(made, type=notes.Object))
+                return await client.send(200, "", NO_HEADERS, EVENTS, events) or True
+            return await client.send(200, "", NO_HEADERS, JSON, made) or True
+        return False
 
     async def _background(
         self, chat: Request, call: Call, who: Identity, speaker: Speaker, live: Live, record: ExchangeRecord

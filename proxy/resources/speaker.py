@@ -111,7 +111,8 @@ class Speaker:
         if self._live is not None and self._live.lost:
             raise SessionConflict("The response was taken for lost, or deleted, while it was made.")
         reply = self._translation.settled(reply, self._id)
-        self._response = self._made(reply)
+        # one whose client left, and of which the policy keeps what was read
+        self._response = self._made(reply, None if reply.whole else "incomplete")
         return reply, self._note(self._response)
 
     async def again(self, response: bytes) -> bool:
@@ -195,6 +196,17 @@ class Speaker:
         """The exchange of an announced response ended before there was a reply."""
         if self._live is not None and not self._live.ended:
             await self._finish(self._translation.failed(self._unfinished("failed"), code, message))
+
+    def close(self, *, recorded: bool) -> Live | None:
+        """The exchange is over. If it ended while nobody listened, its run ends with it here: returned is one of which
+        nothing was recorded."""
+        if self._live is None or self._live.ended:
+            return None
+        made = self._response if recorded else None
+        made = made or self._translation.failed(self._made(self._reader.reply(), "failed"), "server_error", BROKEN)
+        self._live.log(self._transcoder.end(made) if self._streams else b"")
+        self._over(made)
+        return None if recorded else self._live
 
     async def _finish(self, made: Object) -> bool:
         last = self._transcoder.end(made) if self._streams else b""

@@ -11,7 +11,7 @@ def client_app(handler: Handler) -> web.Application:
     """The client listener: everything goes one way, by what the request itself names."""
     app = web.Application()
     app.on_response_prepare.append(add_nothing)
-    app.router.add_route("*", "/{path:.*}", handler.handle)
+    app.router.add_route("*", "/{path:(?s:.*)}", handler.handle)
     return app
 
 

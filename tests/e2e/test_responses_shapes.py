@@ -31,7 +31,7 @@ from tests.support.upstream import ScriptedUpstream, Wait, sse
 Json = dict[str, Any]
 PAGE = {"object", "data", "first_id", "last_id", "has_more"}
 LOOK = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}, "strict": False}
-ITEMS = [
+ITEMS: list[Json] = [
     {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "one"}]},
     {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "two", "annotations": []}]},
     {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"},

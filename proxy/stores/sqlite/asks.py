@@ -151,19 +151,7 @@ class Ping(msgspec.Struct, gc=False):
 Runs = BeginRun | LogRun | CancelRun | DropRun
 Places = LineUp | StepOut
 Write = (
-    Adding
-    | Keep
-    | Indexing
-    | Annotate
-    | Redact
-    | Prune
-    | PutLabel
-    | Runs
-    | Places
-    | Delivered
-    | Erase
-    | Expire
-    | Ping
+    Adding | Keep | Indexing | Annotate | Redact | Prune | PutLabel | Runs | Places | Delivered | Erase | Expire | Ping
 )
 
 TERM_BYTES = 8

@@ -15,7 +15,7 @@ class Link:
         self.stale = False
         """Connect again before the next use."""
         self._secret = secret
-        self._synchronous = synchronous
+        self._synchronous = self._level = synchronous
         self._reads = reads
         self._connection: sqlite3.Connection | None = None
         self._file = (0, 0)
@@ -37,7 +37,16 @@ class Link:
                 connection.close()
                 raise
             self._connection = connection
+            self._level = self._synchronous
         return self._connection
+
+    def durable(self, durable: bool) -> None:
+        """Whether what the transaction that begins next commits shall survive a power cut, as far as `synchronous`
+        says; whatever is committed durably makes what went before it durable."""
+        level = self._synchronous if durable else "normal"
+        if level != self._level and self._connection is not None:
+            self._connection.execute(f"PRAGMA synchronous = {level}")
+            self._level = level
 
     @property
     def connected(self) -> bool:

@@ -66,8 +66,8 @@ class Worker(Generic[T]):
         return future
 
     def tell(self, ask: T) -> None:
-        """The same, with nobody waiting for the answer; nothing happens after closing."""
-        if not self._closed:
+        """The same, with nobody waiting for the answer; nothing happens after closing, or if too much waits."""
+        if not self._closed and self._waiting < MOST_WAITING:
             self._waiting += 1
             self._gather(Job(ask, None))
 

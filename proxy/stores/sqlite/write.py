@@ -45,6 +45,9 @@ BATCHES_A_MERGE = 8
 """While there is work, so many batches go before one step of merging; while there is none, merging goes on."""
 
 
+_PASSING = (LineUp, StepOut)
+
+
 class _Purge(msgspec.Struct):
     """The numbers of what is buried and whose rows are to be removed, and who waits for it."""
 
@@ -118,6 +121,8 @@ class Writer:
         transaction: Transaction | None = None
         try:
             db = self._link.get()
+            # a place is kept for seconds: whoever had it before a power cut has ended
+            self._link.durable(bool(purge) or merge is not None or not all(isinstance(j.ask, _PASSING) for j in jobs))
             db.execute("BEGIN IMMEDIATE")
             self._began = True
             transaction = Transaction(db, self._now_ms(), known)

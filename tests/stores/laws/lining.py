@@ -2,9 +2,13 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from proxy.conversation.entry import Entry
 from proxy.errors import StoreUnavailable
@@ -14,6 +18,19 @@ from tests.stores.making import CHAIN, CONVERSATION, REF, Clock, adding, entry, 
 LONG = 60_000
 SHORT = 40
 FIRST = Place(0, kept=True)
+EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "25"))
+
+_refs = st.integers(0, 2)
+_holders = st.sampled_from("abc")
+_anybody = st.sampled_from(["a", "b", "c", "d", ""])
+_yes = st.booleans()
+_up = st.tuples(st.just("up"), _refs, _holders, _yes, _yes)
+_out = st.tuples(st.just("out"), _refs, _anybody, _yes, _yes)
+_add = st.tuples(st.just("add"), _refs, _anybody, _yes, _yes)
+_again = st.tuples(st.just("again"), _refs, _anybody, _yes, _yes)
+_pass = st.tuples(st.just("pass"), _refs, st.just(""), _yes, _yes)
+Step = tuple[str, int, str, bool, bool]
+steps = st.lists(st.one_of(_up, _up, _up, _out, _add, _again, _pass), max_size=40)
 
 
 async def line_up(store: Store, holder: str, ref: Ref = REF, *, keep_ms: int = LONG, wait: bool = True) -> Place:
@@ -44,7 +61,56 @@ async def settled(store: Store, ref: Ref = REF) -> None:
     store.step_out(ref, "last of all")
 
 
+class Plain:
+    """Lines in the plainest way."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.lines: dict[Ref, list[tuple[str, int]]] = {}
+
+    def standing(self, ref: Ref) -> list[str]:
+        now = int(self.clock() * 1000)
+        self.lines[ref] = [(holder, until) for holder, until in self.lines.get(ref, []) if until > now]
+        return [holder for holder, _ in self.lines[ref]]
+
+    def line_up(self, ref: Ref, holder: str, keep_ms: int, *, wait: bool) -> Place:
+        line, place = self.standing(ref), (holder, int(self.clock() * 1000) + keep_ms)
+        if holder in line:
+            self.lines[ref][line.index(holder)] = place
+        elif line and not wait:
+            return Place(len(line), kept=False)
+        else:
+            self.lines[ref].append(place)
+        return Place(self.standing(ref).index(holder), kept=True)
+
+    def step_out(self, ref: Ref, holder: str) -> None:
+        self.lines[ref] = [each for each in self.lines.get(ref, []) if each[0] != holder]
+
+
 class Lining:
+    lapses_by_the_tests_clock = True
+    """Else the places of a random script never lapse."""
+
+    @given(script=steps)
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+    )
+    def test_it_lines_up_as_the_plain_model_does(
+        self, factory: Callable[[Callable[[], float]], Store], script: list[Step]
+    ) -> None:
+        async def run() -> None:
+            clock = Clock()
+            store = factory(clock)
+            await store.open()
+            try:
+                await play([store], clock, script, lapses=self.lapses_by_the_tests_clock)
+            finally:
+                await store.close()
+
+        asyncio.run(run())
+
     async def test_first_come_first_served(self, store: Store) -> None:
         for ahead, holder in enumerate("abcd"):
             assert await line_up(store, holder) == Place(ahead, kept=True)
@@ -189,7 +255,7 @@ class Lining:
         appending.cancel()
         await soon(waiting)
         async with asyncio.timeout(5):
-            while await line_up(store, "b") != FIRST:
+            while await line_up(store, "b") != FIRST:  # noqa: ASYNC110 - the store's own time
                 await asyncio.sleep(0.005)
 
     async def test_who_stepped_out_before_they_waited_is_not_missed(self, store: Store) -> None:
@@ -230,7 +296,7 @@ class Lining:
                 each.cancel()
             await asyncio.wait(waiting)
             async with asyncio.timeout(5):
-                while len(asyncio.all_tasks()) > most:
+                while len(asyncio.all_tasks()) > most:  # noqa: ASYNC110 - they end in their own time
                     await asyncio.sleep(0.01)
             return len(asyncio.all_tasks())
 
@@ -393,6 +459,52 @@ class Lining:
         await crowd([store], clock, 24)
 
 
+async def play(stores: Sequence[Store], clock: Clock, script: Sequence[Step], *, lapses: bool = True) -> None:
+    """The stores, which are one, in turns answer as the plain model does."""
+    plain = Plain(clock)
+    heads: dict[Ref, list[Append]] = {}
+    for n, (name, at, holder, one, two) in enumerate(script):
+        store, ref = stores[n * 7 // 3 % len(stores)], (REF, Ref("other", "session", "one"), CHAIN)[at]
+        said = heads.setdefault(ref, [])
+        head = said[-1].entry if said else None
+        overtaken = holder and plain.standing(ref)[:1] not in ([], [holder])
+        if name == "up":
+            keep_ms = LONG if one or not lapses else SHORT
+            assert await line_up(store, holder, ref, keep_ms=keep_ms, wait=two) == plain.line_up(
+                ref, holder, keep_ms, wait=two
+            )
+        elif name == "out":
+            store.step_out(ref, holder)
+            await store.ping()
+            plain.step_out(ref, holder)
+        elif name == "add":
+            parent = head if one else None
+            append = adding(ref, entry(parent), holder=holder)
+            right = append.expected == (head.id if head else None)
+            if right and not overtaken:
+                assert await store.append(append) == Appended()
+                said.append(append)
+                plain.step_out(ref, holder)
+            else:
+                assert await store.append(append) == Conflict(head.id if head else None)
+        elif name == "again" and said:
+            append = adding(ref, said[0].entry, holder=holder)
+            assert await store.append(append) == Appended(again=True)
+            plain.step_out(ref, holder)
+        elif name == "pass" and lapses:
+            clock.seconds += SHORT / 2000
+            if one:
+                assert await store.expire(9) == 0
+            if two:
+                assert await store.erase(ref) is bool(said)
+                said.clear()
+    for ref in heads:
+        line = plain.standing(ref)
+        for ahead, holder in enumerate(line):
+            assert await line_up(stores[-1], holder, ref) == Place(ahead, kept=True)
+        assert await line_up(stores[0], "z", ref) == Place(len(line), kept=True)
+
+
 async def crowd(stores: Sequence[Store], clock: Clock, many: int, seed: int = 1) -> None:
     """So many come to the line of one session, each by one of the stores, at random moments: most wait their turn and
     append or step out, some give up, some never come again. At every moment at most one is first, everybody gets a
@@ -446,13 +558,13 @@ async def crowd(stores: Sequence[Store], clock: Clock, many: int, seed: int = 1)
             await asyncio.sleep(0.02)
 
     ticking = asyncio.ensure_future(tick())
-    kinds = [n % 8 if n % 8 < 3 else 3 for n in range(many)]
+    kinds = [min(3, n % 8) for n in range(many)]
     try:
         async with asyncio.timeout(40):
             await asyncio.gather(
                 *[come(stores[chance.randrange(len(stores))], f"h{n}", kind) for n, kind in enumerate(kinds)]
             )
-            while await line_up(stores[-1], "last", wait=False) != FIRST:
+            while await line_up(stores[-1], "last", wait=False) != FIRST:  # noqa: ASYNC110 - places lapse
                 await asyncio.sleep(0.02)
     finally:
         ticking.cancel()

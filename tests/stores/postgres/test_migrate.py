@@ -5,10 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
+from proxy.conversation.entry import new_id
+from proxy.conversation.summary import Summary
 from proxy.errors import SettingsError
 from proxy.stores.contract import Ref
-from proxy.stores.postgres import PostgresStore, from_url
+from proxy.stores.postgres import PostgresStore, from_url, migrate
 from proxy.stores.postgres.address import parse
+from proxy.stores.postgres.rows import pack_summary
 from tests.stores.making import listed, talk
 from tests.support.postgres import Server
 
@@ -49,3 +52,23 @@ async def test_tables_of_another_program_are_left_alone(fresh: Callable[[], str]
         await opened(url)
     server.sql(f"DROP TABLE {schema}.refs")
     await (await opened(url)).close()
+
+
+async def test_ten_stores_may_bring_an_older_database_up_to_date_at_once(
+    fresh: Callable[[], str], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = fresh()
+    schema = parse(url).schema
+    with monkeypatch.context() as before:
+        before.setattr(migrate, "MIGRATIONS", migrate.MIGRATIONS[:1])
+        before.setattr(migrate, "FUNCTIONS", "SELECT 1")
+        secret = await migrate.prepare(parse(url))
+    kept = Summary(new_id(), new_id(), 2, "text", 1, 1, "", "m", 1)
+    row = f"1, 1, '\\x{kept.id}', 2, '\\x{pack_summary(kept).hex()}'"
+    server.sql(f"INSERT INTO {schema}.summaries VALUES ({row})")
+    stores = await asyncio.gather(*[opened(url) for _ in range(10)])
+    assert {await store.secret() for store in stores} == {secret}
+    assert server.sql(f"SELECT encode(entry, 'hex') FROM {schema}.summaries") == kept.entry
+    for n, store in enumerate(stores):
+        await talk(store, 1, Ref("t", "session", f"{n}"))
+        await store.close()

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import time
 
 from proxy.conversation.entry import Entry, new_id
 from proxy.errors import SettingsError, StoreUnavailable
@@ -49,6 +50,31 @@ async def rival(path: str, name: str, turns: str) -> None:
             assert isinstance(answer, Appended | Conflict)
         say(new.id)
     await store.close()
+
+
+async def visitor(path: str, name: str, turns: str) -> None:
+    """Adds so many turns to a session that others write too, in line with them."""
+    store = SqliteStore(path, synchronous="normal")
+    await store.open()
+    ref = Ref("t", "session", "shared")
+    for turn in range(int(turns)):
+        holder = f"{name} {turn}"
+        while (await store.line_up(ref, holder, keep_ms=20_000, wait=True)).ahead:
+            await store.moved(ref, 5)
+        chain = await store.load(ref, key="", reach=1)
+        new = entry(chain.head if chain else None, holder)
+        assert await store.append(adding(ref, new, holder=holder)) == Appended()
+    await store.close()
+
+
+async def dies_in_line(path: str) -> None:
+    """Is first in a line for a second from now; says until when."""
+    store = SqliteStore(path)
+    await store.open()
+    kept = time.time() + 1
+    await store.line_up(Ref("tenant", "session", "one"), "dies", keep_ms=1000, wait=True)
+    say(f"{kept}")
+    await asyncio.sleep(60)
 
 
 async def stream(path: str, runs: str) -> None:

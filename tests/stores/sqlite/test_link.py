@@ -121,3 +121,20 @@ def test_a_stale_link_connects_again(tmp_path: Path) -> None:
     assert second is not first
     assert link.get() is second
     link.drop()
+
+
+def test_how_sure_a_commit_is_may_change_from_one_to_the_next(tmp_path: Path) -> None:
+    path = str(tmp_path / "remora.db")
+    secret = schema.prepare(path)
+    for synchronous, level in (("full", 2), ("normal", 1)):
+        link = Link(path, secret, synchronous=synchronous)
+        for durable in (False, True, False, False, True):
+            link.get()
+            link.durable(durable)
+            assert link.get().execute("PRAGMA synchronous").fetchone() == (level if durable else 1,)
+        link.durable(False)
+        link.drop()
+        assert link.get().execute("PRAGMA synchronous").fetchone() == (level,)
+        link.durable(True)
+        assert link.get().execute("PRAGMA synchronous").fetchone() == (level,)
+        link.drop()

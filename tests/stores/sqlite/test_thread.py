@@ -148,3 +148,16 @@ def test_a_loop_that_is_closed_is_no_error_in_the_thread() -> None:
     worker._queue.put(None)
     worker._thread.join(10)
     assert gate.finished == 1
+
+
+async def test_what_nobody_waits_for_is_let_go_when_too_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread, "MOST_WAITING", 5)
+    gate = Gate()
+    worker = Worker("test", gate.serve, gate.finish)
+    first = worker.ask(0)
+    for n in range(1, 50):
+        worker.tell(n)
+    gate.open.release(99)
+    await first
+    await worker.close()
+    assert [ask for batch in gate.batches for ask in batch] == list(range(5))

@@ -5,12 +5,13 @@ ones are not either: there is a stream of it before the upstream was asked.
 """
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
 from proxy.dialects.responses.native.items import encode, fields_of
 from proxy.dialects.responses.native.rename import Renamer
-from proxy.dialects.responses.native.replies import TERMINAL, error_of, read_event
+from proxy.dialects.responses.native.replies import TERMINAL, Event, error_of, read_event
 from proxy.dialects.responses.native.request import Asked, Object
 from proxy.dialects.responses.native.response import blank
 from proxy.dialects.responses.reply import failed
@@ -20,6 +21,7 @@ from proxy.framing import sse
 _ENDS = {"completed": "response.completed", "incomplete": "response.incomplete", "cancelled": "response.incomplete"}
 """Status -> the last event; of any other it is `response.failed`."""
 _OPENING = ("response.created", "response.queued", "response.in_progress")
+_BEGINNINGS = ("response.output_item.added", "response.content_part.added")
 _number = re.compile(rb'("sequence_number"[ \t]*:[ \t]*)(\d{1,15})(?=[ \t]*[,}])')
 
 
@@ -35,6 +37,10 @@ class Transcoder:
         """The opening events that went out."""
         self._itemised = False
         """An item was told of."""
+        self._growing: dict[int, dict[int, bool]] = {}
+        """Of the items that are not done, by place: the parts that are not done, and whether their text is."""
+        self._held: list[tuple[str, Event, bytes]] = []
+        """Beginnings, until there is more: of what was only begun, a reply that is cut has nothing."""
         self._over = False
 
     def begin(self) -> bytes:
@@ -57,25 +63,28 @@ class Transcoder:
     def end(self, answer: Object) -> bytes:
         """Items of which nothing was told, and the last event."""
         made = [self.feed(b"\n\n") if self._cutter.rest_bytes else b""]
-        if not self._opened:
-            made.append(self._open())
+        made.append(self._open())
         if not self._itemised:
             made += _items(self._out, answer)
+        made += self._closed(answer)
         made.append(_last(self._out, answer))
         return b"".join(made)
 
     def error(self, code: str, message: str) -> bytes:
         """The flat `error` event and response.failed."""
-        made = [b"" if self._opened else self._open()]
+        made = [self._open()]
         made.append(self._out.event("error", {"code": code, "message": message, "param": None}))
         made.append(_last(self._out, failed(self._blank("failed"), code, message)))
         return b"".join(made)
 
     def _open(self) -> bytes:
-        made = [b""]
+        """Those of the opening events that are missing."""
+        if "response.in_progress" in self._opened:
+            return b""
+        made: list[bytes] = []
         queued = self._asked.background
         for name in _OPENING:
-            if name != "response.queued" or queued:
+            if name not in self._opened and (queued or name != "response.queued"):
                 status = "queued" if queued and name != "response.in_progress" else "in_progress"
                 made.append(self._out.event(name, {"response": self._blank(status)}))
         self._opened = frozenset(_OPENING)
@@ -94,17 +103,52 @@ class Transcoder:
         if kind in TERMINAL:
             self._over = True
             return
-        if kind in _OPENING:
-            if kind in self._opened:
-                return
-            self._opened |= {kind}
-        if not self._opened:
-            made.append(self._open())
-        if not kind or not kind.isprintable():
+        if not kind or not kind.isprintable() or kind in self._opened:
             return
-        self._itemised = self._itemised or kind.startswith("response.output_item.")
+        if kind in _OPENING and (self._opened or kind == _OPENING[0]):
+            self._opened |= {kind}
+        else:
+            made.append(self._open())
+            if kind in _OPENING:
+                return
+        self._held.append((kind, event, data))
+        if kind not in _BEGINNINGS:
+            held, self._held = self._held, []
+            made += [self._told(*each) for each in held]
+
+    def _told(self, kind: str, event: Event, data: bytes) -> bytes:
+        self._follow(kind, event)
         frame = b"event: %b\ndata: %b\n\n" % (kind.encode(), data.replace(b"\n", b"\ndata: "))
-        made.append(self._numbered(self._renamer.feed(frame)))
+        return self._numbered(self._renamer.feed(frame))
+
+    def _follow(self, kind: str, event: Event) -> None:
+        at, part = event.output_index, event.content_index
+        if type(at) is not int:
+            return
+        match kind:
+            case "response.output_item.added":
+                self._itemised, self._growing[at] = True, {}
+            case "response.output_item.done":
+                self._itemised = True
+                self._growing.pop(at, None)
+            case "response.content_part.added" if type(part) is int and at in self._growing:
+                self._growing[at][part] = False
+            case "response.content_part.done" if type(part) is int and at in self._growing:
+                self._growing[at].pop(part, None)
+            case _ if kind.endswith(".done") and at in self._growing:
+                self._growing[at][part if type(part) is int else 0] = True
+
+    def _closed(self, answer: Object) -> list[bytes]:
+        """Ends the items of a stream that was cut, with what the answer has of them."""
+        made: list[bytes] = []
+        output = answer["output"]
+        items = output if isinstance(output, list) else []
+        for at, parts in sorted(self._growing.items()):
+            item = items[at] if at < len(items) and isinstance(items[at], dict) else None
+            if item is not None:
+                made += _rest(self._out, at, item, parts)
+        self._growing = {}
+        return made
 
     def _numbered(self, frame: bytes) -> bytes:
         number = self._out.sequence
@@ -157,23 +201,44 @@ def _items(out: Writer, response: Object) -> list[bytes]:
         for n, part in enumerate(parts):
             made += _part(out, {**place, "content_index": n}, part)
         if member:
-            made += _grown(out, event, place, member, item.get(member))
+            said = item.get(member)
+            made += [out.event(f"{event}.delta", {**place, "delta": said})] if said else []
+            made.append(out.event(f"{event}.done", {**place, member: said}))
         made.append(out.event("response.output_item.done", {"output_index": at, "item": item}))
     return made
 
 
+def _rest(out: Writer, at: int, item: Object, parts: Mapping[int, bool]) -> list[bytes]:
+    """What is missing of the events of an item that was told of in part. `parts`: see `Transcoder`."""
+    made: list[bytes] = []
+    place: Object = {"item_id": item.get("id"), "output_index": at}
+    member, event = CALLS.get(str(item.get("type")), ("", ""))
+    content = item.get("content")
+    held = content if isinstance(content, list) else []
+    if member and not parts.get(0):
+        made.append(out.event(f"{event}.done", {**place, member: item.get(member)}))
+    for n, done in sorted(parts.items()):
+        if not member and n < len(held):
+            where, part = {**place, "content_index": n}, held[n]
+            made += [] if done else _grown(out, where, part, grows=False)
+            made.append(out.event("response.content_part.done", {**where, "part": part}))
+    return [*made, out.event("response.output_item.done", {"output_index": at, "item": item})]
+
+
 def _part(out: Writer, place: Object, part: Object) -> list[bytes]:
-    kind = str(part.get("type"))
-    member = PARTS.get(kind, "")
+    member = PARTS.get(str(part.get("type")), "")
     started = {**part, member: ""} if member else part
-    made = [out.event("response.content_part.added", {**place, "part": started})]
-    if member:
-        more = {"logprobs": part.get("logprobs") or []} if kind == "output_text" else {}
-        made += _grown(out, f"response.{kind}", {**place, **more}, member, part.get(member))
+    made = [out.event("response.content_part.added", {**place, "part": started}), *_grown(out, place, part, grows=True)]
     return [*made, out.event("response.content_part.done", {**place, "part": part})]
 
 
-def _grown(out: Writer, event: str, place: Object, member: str, grown: object) -> list[bytes]:
-    said = grown if isinstance(grown, str) else ""
-    made = [out.event(f"{event}.delta", {**place, "delta": said})] if said else []
-    return [*made, out.event(f"{event}.done", {**place, member: said})]
+def _grown(out: Writer, place: Object, part: Object, *, grows: bool) -> list[bytes]:
+    """That the text of a part is there, and that it is whole; nothing of a part of another kind."""
+    kind = str(part.get("type"))
+    if kind not in PARTS:
+        return []
+    member = PARTS[kind]
+    more: Object = {**place, "logprobs": part.get("logprobs") or []} if kind == "output_text" else place
+    said = part.get(member)
+    made = [out.event(f"response.{kind}.delta", {**more, "delta": said})] if said and grows else []
+    return [*made, out.event(f"response.{kind}.done", {**more, member: said})]

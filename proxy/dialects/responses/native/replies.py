@@ -277,7 +277,7 @@ def _partial(raw: bytes, pieces: Mapping[tuple[str, object], list[str]]) -> byte
     for (kind, _), texts in pieces.items():
         text = "".join(texts)
         if kind == "response.output_text.delta":
-            parts.append({"type": "output_text", "text": text, "annotations": []})
+            parts.append({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
         elif kind == "response.refusal.delta":
             parts.append({"type": "refusal", "refusal": text})
         elif kind == "response.reasoning_text.delta":

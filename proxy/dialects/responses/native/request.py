@@ -23,6 +23,7 @@ _DEFAULTS: Object = {
     "user": None, "text": {"format": {"type": "text"}}, "reasoning": {"effort": None, "summary": None},
 }  # fmt: skip
 """Members of the Response object that repeat the request, as they are where it does not say them."""
+_FUNCTION: Object = {"description": None, "parameters": None, "strict": None}
 _KEPT = ("metadata", "instructions")
 """Those that are told as the client said them, whatever the upstream says."""
 _READ = MEMBERS | {"model", "stream", "input"}
@@ -74,6 +75,8 @@ def read(body: bytes, id: str, known: Mapping[str, bytes]) -> Asked:
     kept.pop("background", None)
     about = echo_of(state)
     echo = {**_DEFAULTS, **{name: said[name] for name in _DEFAULTS if name in said}, **about}
+    if isinstance(tools := echo["tools"], list):
+        echo["tools"] = [{**_FUNCTION, **each} if _is_function(each) else each for each in tools]
     # the Response object wraps it twice, in an event
     written([[echo]], "tools")
     del about["truncation"]
@@ -90,3 +93,7 @@ def read(body: bytes, id: str, known: Mapping[str, bytes]) -> Asked:
         echo=echo,
         fixed={**about, **{name: said[name] for name in _KEPT if name in said}},
     )
+
+
+def _is_function(tool: object) -> bool:
+    return isinstance(tool, dict) and tool.get("type") == "function"

@@ -1,0 +1,161 @@
+"""Real processes that serve the same sessions: a supervisor's workers, or replicas of one worker; to be killed and paused."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+START_S = 60.0
+KEPT_LINES = 2000
+
+
+class Process:
+    """One `serve` command."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.said: deque[str] = deque(maxlen=KEPT_LINES)
+        """Its lines on stderr."""
+        self.url = ""
+        """"" until it listens."""
+        self.admin = ""
+        self._listening = asyncio.Event()
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self._process.stderr
+        async for raw in self._process.stderr:
+            line = raw.decode(errors="replace").rstrip()
+            self.said.append(line)
+            if "listens on http://" in line:
+                self.url = line.split("listens on ")[1].split(" ", maxsplit=1)[0]
+                self.admin = line.split("(admin ")[1].split(")", maxsplit=1)[0]
+                self._listening.set()
+        self._listening.set()
+
+    async def listens(self) -> None:
+        async with asyncio.timeout(START_S):
+            await self._listening.wait()
+        assert self.url, "\n".join(self.said)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that answer requests: its children, or itself."""
+        with suppress(OSError):
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            if children:
+                return [int(child) for child in children]
+        return [self.pid]
+
+    def send(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+
+    async def ended(self) -> int:
+        status = await self._process.wait()
+        self.url = ""
+        await self._reading
+        return status
+
+
+class Fleet:
+    """`replicas` commands, each with the same arguments."""
+
+    def __init__(self, replicas: int, upstream: str, store: str, *more: str, **variables: str) -> None:
+        self._command = [
+            sys.executable, "-m", "proxy", "serve", "--upstream", upstream, "--store", store,
+            "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", *more,
+        ]  # fmt: skip
+        self._environ = {**os.environ, **variables}
+        self._count = replicas
+        self.processes: list[Process] = []
+        self.complaints: list[str] = []
+        """Lines of processes that are gone which tell of a bug."""
+
+    @property
+    def urls(self) -> list[str]:
+        """Of those that listen."""
+        return [process.url for process in self.processes if process.url]
+
+    async def start(self) -> None:
+        """All at once, as pods are."""
+        self.processes += [await self._one() for _ in range(self._count)]
+        await asyncio.gather(*(process.listens() for process in self.processes))
+
+    async def _one(self) -> Process:
+        return Process(
+            await asyncio.create_subprocess_exec(
+                *self._command,
+                env=self._environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        )
+
+    async def kill(self, chance: random.Random) -> None:
+        """One command, with SIGKILL; another takes its place."""
+        gone = self.processes.pop(chance.randrange(len(self.processes)))
+        gone.send(signal.SIGKILL)
+        await self._bury(gone)
+        following = await self._one()
+        self.processes.append(following)
+        await following.listens()
+
+    def kill_worker(self, chance: random.Random) -> None:
+        """The supervisor is to notice, and to replace it."""
+        with suppress(ProcessLookupError):
+            os.kill(chance.choice(chance.choice(self.processes).workers), signal.SIGKILL)
+
+    async def pause(self, chance: random.Random, seconds: float) -> None:
+        """One worker stands still for so long."""
+        pid = chance.choice(chance.choice(self.processes).workers)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    async def stop(self) -> list[int]:
+        """In an orderly way: running exchanges end. Returns the exit statuses."""
+        for process in self.processes:
+            process.send(signal.SIGTERM)
+        gone, self.processes = self.processes, []
+        async with asyncio.timeout(START_S):
+            return await asyncio.gather(*(self._bury(process) for process in gone))
+
+    async def _bury(self, process: Process) -> int:
+        status = await process.ended()
+        lines = list(process.said)
+        for at, line in enumerate(lines):
+            if "Traceback" in line or "database is locked" in line or "internal" in line:
+                self.complaints.append("\n".join(lines[max(0, at - 2) : at + 30]))
+                break
+        return status
+
+    async def end(self) -> None:
+        """Whatever is left is killed."""
+        for process in self.processes:
+            process.send(signal.SIGKILL)
+        for process in self.processes:
+            await process.ended()
+
+
+@asynccontextmanager
+async def fleet(replicas: int, upstream: str, store: str, *more: str, **variables: str) -> AsyncIterator[Fleet]:
+    made = Fleet(replicas, upstream, store, *more, **variables)
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.end()
