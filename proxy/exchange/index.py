@@ -33,7 +33,7 @@ async def index(
     assert recall is not None
     while (found := await store.unindexed(ref, head, model="", most=ENTRIES_AT_ONCE)).entries:
         entries = found.entries
-        said = [dialect.messages(entry.wire) for entry in entries]
+        said = [_messages(dialect, entry) for entry in entries]
         if sum(len(entry.wire) for entry in entries) <= INLINE_BYTES:
             split = _words(said)
         else:
@@ -49,6 +49,14 @@ async def index(
             return
 
 
+def _messages(dialect: Dialect, entry: Entry) -> Sequence[Message]:
+    """In some dialects two messages that are neighbours read like one: such are read one by one."""
+    messages = dialect.messages(entry.wire)
+    if len(messages) == entry.count:
+        return messages
+    return [message for _, _, wire in entry.messages() for message in dialect.messages(wire)]
+
+
 def _words(said: Sequence[Sequence[Message]]) -> list[tuple[Words, ...]]:
     return [tuple(words(message.text) for message in messages) for messages in said]
 
@@ -57,7 +65,7 @@ async def _vectors(upstream: Upstream, dialect: Dialect, way: Way, model: str, e
     texts: list[str] = []
     places: list[tuple[int, int]] = []
     for n, entry in enumerate(entries):
-        messages = dialect.messages(entry.wire)
+        messages = _messages(dialect, entry)
         for at, message in enumerate(messages):
             if message.text.strip():
                 texts.append(_with_neighbours(messages, at))

@@ -71,9 +71,9 @@ async def run_as(
         if visit.reason is Reason.STOPPING and not client.gone:
             if not client.started:
                 raise Stopping("The proxy stopped before the reply was complete; send the request again.") from None
-            await client.break_off(visit.reason.name.lower())
+            await client.break_off(record.error)
         elif visit.reason is Reason.CANCELLED and not client.gone:
-            await client.break_off(visit.reason.name.lower())
+            await client.break_off(record.error)
     finally:
         house.turnstile.end(visit)
 

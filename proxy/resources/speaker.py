@@ -13,6 +13,7 @@ from proxy.conversation.reply import Reply
 from proxy.dialects.contract import Asked, Call, Dialect, Translation
 from proxy.errors import SessionConflict, UpstreamBroken
 from proxy.exchange.contract import NO_HEADERS, Client, Headers, Marks
+from proxy.exchange.turnstile import Reason
 from proxy.resources import notes
 from proxy.resources.notes import Object
 from proxy.resources.runs import Live
@@ -21,6 +22,7 @@ JSON = (("Content-Type", "application/json"),)
 EVENTS = (("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-cache"))
 REFUSAL_BYTES = 65_536
 """Of an upstream's refusal, what is read to tell of it."""
+_INTERRUPTED = frozenset(reason.name.lower() for reason in Reason)
 BROKEN = "The reply broke off, so it was not recorded; send the request again."
 
 
@@ -179,6 +181,10 @@ class Speaker:
         if self._refusal is not None:
             self._refused(self._refusal[0], bytes(self._refusal[1]))
             await self._client.break_off(code)
+            return
+        if self._response is not None and code in _INTERRUPTED:
+            # what was read of it is recorded
+            await self._finish(self._response)
             return
         cancelled = code == "cancelled"
         made = self._made(self._reader.reply(), "cancelled" if cancelled else "failed")

@@ -214,7 +214,8 @@ async def test_a_websocket_is_refused(served: Remora) -> None:
     reply = await served.http.get(
         f"{served.url}/v1/responses",
         headers={
-            "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "x" * 22 + "==",
+            "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "x" * 22 + "==",
         },
     )  # fmt: skip
     assert (reply.status, json.loads(await reply.read())["error"]["code"]) == (426, "upgrade_required")

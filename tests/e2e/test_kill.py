@@ -17,9 +17,7 @@ ROUNDS = int(os.environ.get("TEST_KILLS", "8"))
 SESSIONS = 6
 
 
-async def start(
-    upstream: str, folder: Path, *more: str, **variables: str
-) -> tuple[asyncio.subprocess.Process, str]:
+async def start(upstream: str, folder: Path, *more: str, **variables: str) -> tuple[asyncio.subprocess.Process, str]:
     """The real command, in a process of its own; returns it with its URL when it listens."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "proxy", "serve", "--upstream", upstream, "--listen", "127.0.0.1:0",

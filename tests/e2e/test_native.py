@@ -192,10 +192,11 @@ async def test_items_of_hosted_tools_pass(
 
 async def test_a_reference_is_replaced_by_the_item(client: AsyncOpenAI, upstream: ScriptedUpstream) -> None:
     made = await client.responses.create(model="m", input="one")
-    id = made.output[0].to_dict()["id"]
-    await client.responses.create(
-        model="m", input=[{"type": "item_reference", "id": id}, {"role": "user", "content": "again"}]  # type: ignore[list-item]
-    )  # fmt: skip
+    known: Any = [
+        {"type": "item_reference", "id": made.output[0].to_dict()["id"]},
+        {"role": "user", "content": "again"},
+    ]
+    await client.responses.create(model="m", input=known)
     assert shown(upstream.requests[-1]) == ["reply 1", "again"]
     with pytest.raises(openai.NotFoundError, match="not found"):
         await client.responses.create(model="m", input=[{"type": "item_reference", "id": "msg_" + "0" * 50}])
@@ -222,9 +223,9 @@ async def test_a_conversation(client: AsyncOpenAI, upstream: ScriptedUpstream) -
     first = await client.responses.create(model="m", input="one", conversation=made.id)
     assert first.conversation is not None
     assert first.conversation.id == made.id
-    await client.conversations.items.create(
-        made.id, items=[{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "aside"}]}]  # type: ignore[list-item, typeddict-item]
-    )  # fmt: skip
+    part = {"type": "output_text", "text": "aside"}
+    added: Any = [{"type": "message", "role": "assistant", "content": [part]}]
+    await client.conversations.items.create(made.id, items=added)
     await client.responses.create(model="m", input="two", conversation=made.id)
     assert shown(upstream.requests[-1]) == ["zero", "one", "reply 2", "aside", "two"]
     items = [item async for item in client.conversations.items.list(made.id, order="asc")]
@@ -260,16 +261,19 @@ async def test_a_background_response_is_queued_streamed_resumed_and_cancelled(
             break
     await stream.close()
     assert [event.type for event in seen[:3]] == ["response.created", "response.queued", "response.in_progress"]
-    again = await client.responses.retrieve(seen[0].response.id, stream=True, starting_after=seen[-1].sequence_number)
+    again: Any = await client.responses.retrieve(
+        seen[0].response.id, stream=True, starting_after=seen[-1].sequence_number
+    )
     go_on.set()
     rest = [event async for event in again]
     assert [event.sequence_number for event in (*seen, *rest)] == [*range(len(seen) + len(rest))]
     assert (rest[-1].type, rest[-1].response.output_text) == ("response.completed", "one two three")
     upstream.queue.append(sse([*sent[:5], Wait(never)]))
     events_: list[Any] = []
-    async for event in await client.responses.create(model="m", input="x", background=True, stream=True):
-        events_.append(event)
-        if event.type == "response.output_text.delta" and len(events_) == 6:
+    following: Any = await client.responses.create(model="m", input="x", background=True, stream=True)
+    async for each in following:
+        events_.append(each)
+        if each.type == "response.output_text.delta" and len(events_) == 6:
             assert (await client.responses.cancel(events_[0].response.id)).status == "cancelled"
     last = events_[-1]
     assert last.type == "response.incomplete"
@@ -363,6 +367,33 @@ async def test_the_window_applies_and_the_summary_is_asked_for_in_the_same_api(
         assert "They counted." in turns[-1][0]
         tokens = await client.responses.input_tokens.count(model="m", input="x", previous_response_id=previous)
         assert 0 < tokens.input_tokens < 400
+
+
+async def test_recall_finds_what_was_said_before_the_window(
+    upstream: ScriptedUpstream, tmp_path: Path, model: Stateless
+) -> None:
+    policy = "[window]\nmax_tokens = 100\n[recall]\nmax_tokens = 120\n"
+    async with (
+        remora(upstream.url, tmp_path, policy, responses="native") as proxy,
+        AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="sk-client", max_retries=0) as client,
+    ):
+        # a message of the assistant's at the end of the input, and its reply, are two neighbours
+        opening: Any = [
+            {"role": "user", "content": "My password for the harbour is crocodile."},
+            {"role": "assistant", "content": "I shall keep the"},
+        ]
+        previous = (await client.responses.create(model="m", input=opening)).id
+        await idle(proxy)
+        for n in range(12):
+            text = f"number {n} of a long list of numbers, which goes on and on"
+            previous = (await client.responses.create(model="m", input=text, previous_response_id=previous)).id
+            await idle(proxy)
+        asked = "What is the harbour password?"
+        await client.responses.create(model="m", input=asked, previous_response_id=previous)
+    last = shown(upstream.requests[-1])
+    assert "crocodile" in last[-1]
+    assert last[-1].endswith(asked)
+    assert not any("crocodile" in text for text in last[:-1])
 
 
 async def test_compaction(client: AsyncOpenAI, upstream: ScriptedUpstream) -> None:

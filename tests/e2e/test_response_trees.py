@@ -31,7 +31,9 @@ class Tree:
     """(id, role, text) of the conversation's items, oldest first."""
 
 
-kinds = st.sampled_from(["root", "child", "child", "child", "unstored", "delete", "talk", "talk", "add", "remove", "streamed"])
+kinds = st.sampled_from(
+    ["root", "child", "child", "child", "unstored", "delete", "talk", "talk", "add", "remove", "streamed"]
+)
 steps = st.lists(st.tuples(kinds, st.integers(0, 30)), min_size=1, max_size=16)
 
 
@@ -92,9 +94,7 @@ class User:
                 await self._converse()
                 self.said += 1
                 item = {"role": "user", "content": f"added {self.said}"}
-                status, raw = await self.call(
-                    "POST", f"/v1/conversations/{tree.conversation}/items", {"items": [item]}
-                )
+                status, raw = await self.call("POST", f"/v1/conversations/{tree.conversation}/items", {"items": [item]})
                 assert status == 200, raw
                 tree.items.append((json.loads(raw)["data"][0]["id"], "user", item["content"]))
             case "remove" if tree.items:

@@ -299,7 +299,8 @@ CHAT_ALONE = ("POST", "/v1/chat/completions")
 def only_chat(request: Received) -> Script:
     """What names no session passes through, malformed or not."""
     try:
-        request.json()["messages"][-1]["role"]
+        roles = [message["role"] for message in request.json()["messages"]]
+        roles[-1]
     except (ValueError, LookupError, TypeError):
         return plain(400, {"error": {"message": "no", "type": "invalid_request_error", "param": None, "code": None}})
     return stepping()(request)

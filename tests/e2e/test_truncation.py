@@ -28,9 +28,7 @@ async def test_what_does_not_fit_is_left_out_or_refused(upstream: ScriptedUpstre
         assert len(sent(upstream.requests[-1])) < 51
         count = len(upstream.requests)
         with pytest.raises(openai.BadRequestError, match="Your input exceeds the context window of this model") as no:
-            await client.responses.create(
-                model="m", input="two", previous_response_id=made.id, truncation="disabled"
-            )
+            await client.responses.create(model="m", input="two", previous_response_id=made.id, truncation="disabled")
         assert (no.value.code, no.value.param, len(upstream.requests)) == ("context_length_exceeded", "input", count)
         last = await client.responses.create(model="m", input="two", previous_response_id=made.id, truncation="auto")
         assert last.truncation == "auto"
@@ -47,7 +45,8 @@ async def test_an_upstream_that_says_it_is_too_long_is_asked_again_only_if_somet
 ) -> None:
     refusal = {
         "error": {
-            "message": "This model's maximum context length is 100 tokens. However, your messages resulted in 140 tokens.",
+            "message": "This model's maximum context length is 100 tokens. "
+            "However, your messages resulted in 140 tokens.",
             "type": "invalid_request_error",
             "code": "context_length_exceeded",
         }

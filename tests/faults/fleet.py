@@ -78,6 +78,7 @@ class Fleet:
         self._environ = {**os.environ, **variables}
         self._count = replicas
         self.processes: list[Process] = []
+        self._burials: list[asyncio.Task[int]] = []
         self.complaints: list[str] = []
         """Lines of processes that are gone which tell of a bug."""
 
@@ -106,7 +107,9 @@ class Fleet:
         """One command, with SIGKILL; another takes its place."""
         gone = self.processes.pop(chance.randrange(len(self.processes)))
         gone.send(signal.SIGKILL)
-        await self._bury(gone)
+        gone.url = ""
+        # its workers may live a little longer
+        self._burials.append(asyncio.create_task(self._bury(gone)))
         following = await self._one()
         self.processes.append(following)
         await following.listens()
@@ -132,6 +135,8 @@ class Fleet:
             process.send(signal.SIGTERM)
         gone, self.processes = self.processes, []
         async with asyncio.timeout(START_S):
+            await asyncio.gather(*self._burials)
+            self._burials.clear()
             return await asyncio.gather(*(self._bury(process) for process in gone))
 
     async def _bury(self, process: Process) -> int:
@@ -149,6 +154,7 @@ class Fleet:
             process.send(signal.SIGKILL)
         for process in self.processes:
             await process.ended()
+        await asyncio.gather(*self._burials)
 
 
 @asynccontextmanager

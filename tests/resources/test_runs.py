@@ -49,7 +49,7 @@ async def collected(runs: Runs, run: Live | Run, after: int) -> list[bytes]:
 
 async def found(runs: Runs) -> Live | Run:
     async with asyncio.timeout(10):
-        while (run := await runs.find(REF.tenant, tag(REF), "e" * 32)) is None:
+        while (run := await runs.find(REF.tenant, tag(REF), "e" * 32)) is None:  # noqa: ASYNC110 - only asking tells
             await asyncio.sleep(0.01)
     return run
 
@@ -70,7 +70,7 @@ async def test_a_log_is_followed_whole_and_in_order_here_and_elsewhere(store: St
         for task, after in zip(followers, (-1, 0, 5, -1, 1), strict=True):
             assert await asyncio.wait_for(task, 10) == [event(number) for number in range(after + 1, 40)]
         # when it is written, it is read from the store everywhere
-        while here.live(REF.tenant, "e" * 32):
+        while here.live(REF.tenant, "e" * 32):  # noqa: ASYNC110 - time passes
             await asyncio.sleep(0.01)
         assert await collected(here, await found(here), 36) == [event(37), event(38), event(39)]
 
@@ -110,7 +110,7 @@ async def test_a_run_is_cancelled_from_anywhere(store: Store) -> None:
         await here.announce(live)
 
         async def maker() -> None:
-            while not live.cancelled:
+            while not live.cancelled:  # noqa: ASYNC110 - time passes
                 await asyncio.sleep(0.01)
             live.end(FAILED, keep=True)
 
