@@ -47,7 +47,7 @@ async def test_it_has_a_line_for_each_thing_that_was_done() -> None:
     store = MemoryStore()
     first = await say(store, "one")
     summary = Summary("ab" * 16, first, 2, "They said one.\x1b[2J", 11, 3, "", "gpt-4o-mini", 1_700_000_000_000)
-    assert await store.keep_summary(REF, summary)
+    assert await store.keep_summary(REF, summary, revision=0)
     await say(
         store,
         "two",

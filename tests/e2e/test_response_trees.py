@@ -74,7 +74,7 @@ class User:
                 tree.made.append(await self.make(()))
             case "streamed":
                 id, line = left[number % len(left)] if left else ("", ())
-                more = {"previous_response_id": id} if id else {}
+                more: dict[str, Any] = {"previous_response_id": id} if id else {}
                 tree.made.append(await self.make(line, stream=True, **more))
             case "child" if left:
                 id, line = left[number % len(left)]
