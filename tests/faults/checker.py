@@ -93,7 +93,12 @@ def faults(said: Sequence[Said], kept: Sequence[Kept], last: Shown, *, parallel:
     found += _made(line, by_text, parallel=parallel)
     found += _order(line, by_text)
     for each in said:
-        if each.reply is not None and each.turn and not parallel and places.get(each.text, each.turn - 1) + 1 != each.turn:
+        if (
+            each.reply is not None
+            and each.turn
+            and not parallel
+            and places.get(each.text, each.turn - 1) + 1 != each.turn
+        ):
             found.append(f"place: {each.text!r} was said to be turn {each.turn} and is {places[each.text] + 1}")
     history = tuple(message for entry in line for message in entry.messages)
     if history != last:

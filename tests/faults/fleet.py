@@ -49,12 +49,8 @@ class Process:
 
     @property
     def workers(self) -> list[int]:
-        """The processes that answer requests: its children, or itself."""
-        with suppress(OSError):
-            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-            if children:
-                return [int(child) for child in children]
-        return [self.pid]
+        """The supervisor's, as many as there are now."""
+        return [int(child) for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def send(self, number: signal.Signals) -> None:
         if self._process.returncode is None:
@@ -90,7 +86,7 @@ class Fleet:
     async def start(self) -> None:
         """All at once, as pods are."""
         self.processes += [await self._one() for _ in range(self._count)]
-        await asyncio.gather(*(process.listens() for process in self.processes))
+        await self._started()
 
     async def _one(self) -> Process:
         return Process(
@@ -105,23 +101,29 @@ class Fleet:
 
     async def kill(self, chance: random.Random) -> None:
         """One command, with SIGKILL; another takes its place."""
+        await self._started()
         gone = self.processes.pop(chance.randrange(len(self.processes)))
         gone.send(signal.SIGKILL)
         gone.url = ""
         # its workers may live a little longer
         self._burials.append(asyncio.create_task(self._bury(gone)))
-        following = await self._one()
-        self.processes.append(following)
-        await following.listens()
+        self.processes.append(await self._one())
 
-    def kill_worker(self, chance: random.Random) -> None:
+    async def kill_worker(self, chance: random.Random) -> None:
         """The supervisor is to notice, and to replace it."""
-        with suppress(ProcessLookupError):
-            os.kill(chance.choice(chance.choice(self.processes).workers), signal.SIGKILL)
+        await self._started()
+        workers = chance.choice(self.processes).workers
+        if workers:
+            with suppress(ProcessLookupError):
+                os.kill(chance.choice(workers), signal.SIGKILL)
+
+    async def _started(self) -> None:
+        await asyncio.gather(*(process.listens() for process in self.processes))
 
     async def pause(self, chance: random.Random, seconds: float) -> None:
-        """One worker stands still for so long."""
-        pid = chance.choice(chance.choice(self.processes).workers)
+        """One that answers requests stands still for so long."""
+        process = chance.choice(self.processes)
+        pid = chance.choice(process.workers or [process.pid])
         os.kill(pid, signal.SIGSTOP)
         try:
             await asyncio.sleep(seconds)
@@ -131,6 +133,7 @@ class Fleet:
 
     async def stop(self) -> list[int]:
         """In an orderly way: running exchanges end. Returns the exit statuses."""
+        await self._started()
         for process in self.processes:
             process.send(signal.SIGTERM)
         gone, self.processes = self.processes, []

@@ -53,7 +53,11 @@ class Model:
     def _stream(self, text: str, pause_s: float) -> Iterable[Step]:
         yield head(200, [("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")])
         first, words = text[: text.index(" with")], text[text.index(" with") :]
-        for delta, finish in (({"role": "assistant", "content": first}, None), ({"content": words}, None), ({}, "stop")):
+        for delta, finish in (
+            ({"role": "assistant", "content": first}, None),
+            ({"content": words}, None),
+            ({}, "stop"),
+        ):
             yield chunk(_event({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}))
             yield _later(pause_s / 3)
         yield chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"

@@ -10,7 +10,7 @@ CHANCE = random.Random("sqlite")
 
 
 async def worker(fleet: Fleet) -> None:
-    fleet.kill_worker(CHANCE)
+    await fleet.kill_worker(CHANCE)
 
 
 async def all_of_them(fleet: Fleet) -> None:

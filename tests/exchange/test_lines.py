@@ -1,0 +1,153 @@
+"""One exchange at a time on a session across processes: two turnstiles over one store."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from proxy.errors import QueueTimeout, SessionBusy
+from proxy.exchange.lines import Lines
+from proxy.exchange.turnstile import Turnstile
+from proxy.policy import Policy, Session
+from proxy.stores.contract import Ref, Store
+from proxy.stores.memory import MemoryStore
+
+REF = Ref("tenant", "session", "s")
+
+
+def policy(concurrency: str = "queue", timeout_s: float = 20.0) -> Policy:
+    return Policy(session=msgspec.convert({"concurrency": concurrency}, Session), queue_timeout_s=timeout_s)
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[Store]:
+    made: Store = MemoryStore()
+    await made.open()
+    yield made
+    await made.close()
+
+
+@asynccontextmanager
+async def process(store: Store, *, keep_s: float = 10.0, kept: bool = True) -> AsyncIterator[Turnstile]:
+    """One of the processes; `kept`: it keeps its places by coming again."""
+    broke: list[Exception] = []
+    lines = Lines(store, broke.append, keep_s)
+    if kept:
+        lines.open()
+    yield Turnstile(lines=lines)
+    await lines.close()
+    assert broke == []
+
+
+async def visit(turnstile: Turnstile, mode: Policy, told: list[str], name: str, go_on: asyncio.Event) -> None:
+    here = turnstile.begin()
+    try:
+        await turnstile.enter(here, REF, mode)
+        told.append(f"{name} in")
+        await go_on.wait()
+        told.append(f"{name} out")
+    finally:
+        turnstile.end(here)
+
+
+async def until(told: list[str], word: str) -> None:
+    async with asyncio.timeout(10):
+        while word not in told:  # noqa: ASYNC110 - a list has no event
+            await asyncio.sleep(0.005)
+
+
+async def test_exchanges_of_all_processes_follow_each_other_in_the_order_in_which_they_came(store: Store) -> None:
+    told: list[str] = []
+    go_on = asyncio.Event()
+    async with process(store) as one, process(store) as two:
+        tasks = []
+        for number, turnstile in enumerate([one, two, one, two, two, one]):
+            tasks.append(asyncio.create_task(visit(turnstile, policy(), told, str(number), go_on)))
+            await until(told, "0 in")
+            await asyncio.sleep(0.01)
+        assert told == ["0 in"]
+        go_on.set()
+        await asyncio.gather(*tasks)
+    # one is inside at a time, and nobody is left out
+    assert [line.split()[1] for line in told] == ["in", "out"] * 6
+    assert sorted(line[0] for line in told[::2]) == list("012345")
+    # between processes, who came first is first
+    assert told.index("1 in") < told.index("2 in")
+    assert told.index("0 in") < told.index("1 in")
+
+
+async def test_where_nobody_shall_wait_nobody_does(store: Store) -> None:
+    told: list[str] = []
+    go_on = asyncio.Event()
+    async with process(store) as one, process(store) as two:
+        first = asyncio.create_task(visit(one, policy("reject"), told, "0", go_on))
+        await until(told, "0 in")
+        with pytest.raises(SessionBusy):
+            await visit(two, policy("reject"), told, "1", go_on)
+        go_on.set()
+        await first
+        await visit(two, policy("reject"), told, "2", go_on)
+    assert told == ["0 in", "0 out", "2 in", "2 out"]
+
+
+async def test_waiting_is_bounded_and_leaves_nothing_behind(store: Store) -> None:
+    told: list[str] = []
+    go_on = asyncio.Event()
+    async with process(store) as one, process(store) as two:
+        first = asyncio.create_task(visit(one, policy(), told, "0", go_on))
+        await until(told, "0 in")
+        with pytest.raises(QueueTimeout):
+            await visit(two, policy(timeout_s=0.05), told, "1", go_on)
+        gone = asyncio.create_task(visit(two, policy(), told, "2", go_on))
+        await asyncio.sleep(0.02)
+        gone.cancel()
+        await asyncio.wait((gone,))
+        go_on.set()
+        await first
+        async with asyncio.timeout(5):
+            await visit(two, policy(), told, "3", go_on)
+    assert told == ["0 in", "0 out", "3 in", "3 out"]
+
+
+async def test_a_place_is_kept_for_as_long_as_the_exchange_takes(store: Store) -> None:
+    told: list[str] = []
+    go_on, at_once = asyncio.Event(), asyncio.Event()
+    at_once.set()
+    async with process(store, keep_s=0.3) as one, process(store, keep_s=0.3) as two:
+        first = asyncio.create_task(visit(one, policy(), told, "0", go_on))
+        await until(told, "0 in")
+        second = asyncio.create_task(visit(two, policy(), told, "1", at_once))
+        await asyncio.sleep(1.0)
+        assert told == ["0 in"]
+        go_on.set()
+        await asyncio.gather(first, second)
+    assert told == ["0 in", "0 out", "1 in", "1 out"]
+
+
+async def test_who_stands_still_for_too_long_loses_its_place(store: Store) -> None:
+    told: list[str] = []
+    never, at_once = asyncio.Event(), asyncio.Event()
+    at_once.set()
+    async with process(store, keep_s=0.3, kept=False) as one, process(store, keep_s=0.3) as two:
+        first = asyncio.create_task(visit(one, policy(), told, "0", never))
+        await until(told, "0 in")
+        async with asyncio.timeout(5):
+            await visit(two, policy(), told, "1", at_once)
+        first.cancel()
+        await asyncio.wait((first,))
+    assert told == ["0 in", "1 in", "1 out"]
+
+
+async def test_parallel_exchanges_stand_in_no_line(store: Store) -> None:
+    told: list[str] = []
+    never, at_once = asyncio.Event(), asyncio.Event()
+    at_once.set()
+    async with process(store) as one, process(store) as two:
+        first = asyncio.create_task(visit(one, policy(), told, "0", never))
+        await until(told, "0 in")
+        await visit(two, policy("parallel"), told, "1", at_once)
+        first.cancel()
+        await asyncio.wait((first,))
+    assert told == ["0 in", "1 in", "1 out"]
