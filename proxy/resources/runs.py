@@ -44,6 +44,7 @@ class Live:
         "keep",
         "lost",
         "recorded",
+        "recording",
         "ref",
         "state",
         "ttl_s",
@@ -66,6 +67,8 @@ class Live:
         """It did not become an entry: what is known of it stays as a run."""
         self.lost = False
         """Somebody took it for dead, or erased it: it must not be recorded any more."""
+        self.recording = False
+        """Its entry is being appended, or was."""
         self.recorded = False
         """Its entry was appended."""
         self.cancelled = False
@@ -177,7 +180,7 @@ class Runs:
         """The store knows of it when this returns, so that it is not forgotten whatever happens to this process.
         Raises StoreUnavailable; PreviousResponseNotFound if what it goes on from was erased meanwhile."""
         try:
-            begun = await self._begun(live)
+            begun = await self._begun(live, recorded=False)
         except StoreUnavailable:
             self.forget(live)
             raise
@@ -313,7 +316,9 @@ class Runs:
             if ended and not events and not live.keep:
                 self.forget(live)
                 return
-            live.begun = await self._begun(live) or (live.recorded and await self._begun(live))
+            live.begun = await self._begun(live, recorded=False) or (
+                live.recording and await self._begun(live, recorded=True)
+            )
             # what was erased meanwhile must not come back
             live.lost = not live.begun
         run: Run | None = None
@@ -334,9 +339,9 @@ class Runs:
         if ended:
             self.forget(live)
 
-    async def _begun(self, live: Live) -> bool:
+    async def _begun(self, live: Live, *, recorded: bool) -> bool:
         return await self._store.begin_run(
-            live.ref, live.entry, owner=self._owner, state=live.state, ttl_s=live.ttl_s, recorded=live.recorded
+            live.ref, live.entry, owner=self._owner, state=live.state, ttl_s=live.ttl_s, recorded=recorded
         )
 
     async def _sweep(self) -> None:

@@ -115,6 +115,8 @@ class Speaker:
         reply = self._translation.settled(reply, self._id)
         # one whose client left, and of which the policy keeps what was read
         self._response = self._made(reply, None if reply.whole else "incomplete")
+        if self._live is not None:
+            self._live.recording = True
         return reply, self._note(self._response)
 
     async def again(self, response: bytes) -> bool:
