@@ -10,6 +10,7 @@ from proxy.cli.restore import restore
 from proxy.cli.show import show
 from proxy.cli.simulation import replay, transcript
 from proxy.cli.simulation.account import Account
+from proxy.cli.simulation.prompt import Prompts
 from proxy.conversation.entry import Entry, grow
 from proxy.dialects.responses.native import NATIVE
 from proxy.policy import Policies
@@ -92,6 +93,13 @@ async def test_it_is_simulated(tmp_path: Path) -> None:
     account = Account("default")
     policy = Policies.load(str(tmp_path)).matching("m")
     assert len([*replay.replay(conversation, policy, replay.Terms(), account)]) == 2
+
+
+def test_a_prompt_is_made_of_messages_also_where_one_is_several_items() -> None:
+    wires = [wire for entry in entries() for _, _, wire in entry.messages()]
+    pieces = Prompts().messages((b",".join(wires),), "m", NATIVE)
+    assert [wire for wire, _ in pieces] == wires
+    assert all(tokens > 0 for _, tokens in pieces)
 
 
 def test_a_run_is_one_value_in_a_line() -> None:

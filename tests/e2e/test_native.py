@@ -372,7 +372,17 @@ async def test_the_window_applies_and_the_summary_is_asked_for_in_the_same_api(
 async def test_recall_finds_what_was_said_before_the_window(
     upstream: ScriptedUpstream, tmp_path: Path, model: Stateless
 ) -> None:
-    policy = "[window]\nmax_tokens = 100\n[recall]\nmax_tokens = 120\n"
+    policy = '[window]\nmax_tokens = 100\n[recall]\nmax_tokens = 120\nmethod = "both"\nmodel = "e"\n'
+    embedded: list[str] = []
+
+    def answer(request: Received) -> Script:
+        if not request.target.endswith("/embeddings"):
+            return model(request)
+        embedded.append(request.target)
+        texts = request.json()["input"]
+        return plain(200, {"data": [{"index": n, "embedding": [1.0, 0.0]} for n in range(len(texts))]})
+
+    upstream.replies = answer
     async with (
         remora(upstream.url, tmp_path, policy, responses="native") as proxy,
         AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="sk-client", max_retries=0) as client,
@@ -390,7 +400,8 @@ async def test_recall_finds_what_was_said_before_the_window(
             await idle(proxy)
         asked = "What is the harbour password?"
         await client.responses.create(model="m", input=asked, previous_response_id=previous)
-    last = shown(upstream.requests[-1])
+    assert set(embedded) == {"/v1/embeddings"}
+    [*_, last] = [shown(request) for request in upstream.requests if request.target == "/v1/responses"]
     assert "crocodile" in last[-1]
     assert last[-1].endswith(asked)
     assert not any("crocodile" in text for text in last[:-1])

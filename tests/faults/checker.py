@@ -102,7 +102,9 @@ def faults(said: Sequence[Said], kept: Sequence[Kept], last: Shown, *, parallel:
             found.append(f"place: {each.text!r} was said to be turn {each.turn} and is {places[each.text] + 1}")
     history = tuple(message for entry in line for message in entry.messages)
     if history != last:
-        at = next((n for n, (a, b) in enumerate(zip(history, last, strict=False)) if a != b), "the end")
+        at = next(
+            (n for n, (a, b) in enumerate(zip(history, last, strict=False)) if a != b), min(len(history), len(last))
+        )
         found.append(f"shown: the model is shown another history than is kept, from message {at} on")
     return found
 

@@ -1,4 +1,4 @@
-"""Real processes that serve the same sessions: a supervisor's workers, or replicas of one worker; to be killed and paused."""
+"""Real processes that serve the same sessions, a supervisor's workers or replicas of one: to be killed and paused."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The checker finds what it looks for: each fault that is planted into a history is told, and a good one is not blamed."""
+"""The checker finds what it looks for: each planted fault is told, and a good history is not blamed."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Replicas on one Redis server that writes each append to disk; they and the server are killed and paused under load."""
+"""Replicas on one Redis server that writes each append to disk; they and it are killed and paused under load."""
 
 import asyncio
 import random

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from proxy.errors import StoreUnavailable
 from proxy.stores.contract import Appended, Conflict, Place, Ref
 from proxy.stores.sqlite import SqliteStore
+from proxy.stores.sqlite import waiting as waiting_module
 from tests.stores.laws.lining import EXAMPLES, FIRST, SHORT, Step, crowd, in_line, line_up, play, settled, soon, steps
 from tests.stores.making import REF, Clock, adding, entry, talk
 from tests.stores.sqlite.test_store import child, healthy, lines
@@ -96,29 +97,28 @@ async def test_those_who_wait_in_another_process_are_told(two: Two) -> None:
         await other.ping()
 
 
-async def test_those_who_wait_are_told_at_once_in_one_process(two: Two) -> None:
-    """Without a look at the file: many times in less than one pause."""
+async def test_those_who_wait_are_told_at_once_in_one_process(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a look at the file: by stepping out, by an append, and by closing."""
+    monkeypatch.setattr(waiting_module, "FIRST_S", 30)
     await in_line(two[0], "a", "b")
-    began = time.monotonic()
-    for _ in range(100):
-        waiting = asyncio.ensure_future(two[0].moved(REF, 30))
-        await asyncio.sleep(0)
-        two[0].step_out(REF, "a")
-        await soon(waiting)
-        await in_line(two[0], "b", "a")
-        two[0].step_out(REF, "b")
-        await in_line(two[0], "a", "b")
     last = None
-    for _ in range(100):
+    for turn in range(20):
         waiting = asyncio.ensure_future(two[0].moved(REF, 30))
         await asyncio.sleep(0)
-        last = entry(last)
-        assert await two[0].append(adding(REF, last, holder="a")) == Appended()
+        if turn % 2:
+            two[0].step_out(REF, "a")
+        else:
+            last = entry(last)
+            assert await two[0].append(adding(REF, last, holder="a")) == Appended()
         await soon(waiting)
         await in_line(two[0], "b", "a")
         two[0].step_out(REF, "b")
         await in_line(two[0], "a", "b")
-    assert time.monotonic() - began < 4
+    waiting = asyncio.ensure_future(two[0].moved(REF, 30))
+    await asyncio.sleep(0)
+    await two[0].close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await soon(waiting)
 
 
 async def test_no_place_is_left_behind(two: Two) -> None:

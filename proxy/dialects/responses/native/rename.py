@@ -99,7 +99,9 @@ class Renamer:
         if named is None or place is None:
             return b""
         at = int(place[1])
-        prefix = self._prefixes.setdefault(at, prefix_of(named[1]))
+        prefix = self._prefixes.get(at)
+        if prefix is None:
+            prefix = self._prefixes[at] = prefix_of(named[1])
         return b"".join(
             (frame[: named.start(1)], b'"%b"' % item_id(prefix, self._id, at).encode(), frame[named.end(1) :])
         )
