@@ -65,7 +65,7 @@ NEVER: dict[str, set[str]] = {
 ALONE = {"dialects", "stores"}
 """Folders whose files (or inner folders) are variants: each imports its contract, and none another."""
 
-SHARED = {"contract", "retention"}
+SHARED = {"contract", "picking", "retention", "rows"}
 """What such folders hold beside the variants."""
 
 

@@ -57,7 +57,7 @@ async def run_as(
         client.on_gone(lambda: house.turnstile.client_left(visit))
         if who is None:
             await _stateless(request, house, client, record, ())
-        elif ignored(call, who.policy):
+        elif who.own is None and ignored(call, who.policy):
             record.kind = "side"
             record.session, record.policy = who.session, who.policy.name
             await _stateless(request, house, client, record, ())

@@ -211,6 +211,8 @@ class Conversations:
                 chain = await self._store.load(ref, key="", reach=0)
                 _check_calls(messages, chain)
                 head = chain.head if chain else None
+                if head is not None and head.facts.dialect != self._dialect.name:
+                    raise InvalidBody("The conversation was recorded through another API; begin a new one.")
                 made = grow(
                     id=entry,
                     parent=head,

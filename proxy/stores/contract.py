@@ -7,10 +7,8 @@ Every method is one round trip. Every method raises StoreUnavailable when the st
 much waiting, or is closed. A ref whose time is over is unknown to every method, whether or not it was swept yet.
 """
 
-from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
 from hashlib import blake2b
-from operator import attrgetter
 from typing import Protocol
 
 import msgspec
@@ -141,7 +139,6 @@ class Label(msgspec.Struct, frozen=True):
     ref: Ref
     label: bytes
     created_ms: int
-    """When the ref was made."""
 
 
 class Redaction(msgspec.Struct, frozen=True):
@@ -159,12 +156,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     entry: str
     """The id of the entry that it may become."""
     owner: str
-    """The process that makes it."""
     state: bytes
     """What readers are told of it; opaque here."""
     ended: bool
     cancelled: bool
-    """Somebody wants it to end."""
     beat_ms: int
     """When its owner was last heard of, in milliseconds since 1970."""
     events: int
@@ -202,7 +197,6 @@ class Index(msgspec.Struct, frozen=True):
     """What one entry is found by."""
 
     entry: str
-    """Its id."""
     words: tuple[Words, ...] = ()
     """For each of its messages; () leaves what is indexed as it is."""
     model: str = ""
@@ -219,38 +213,10 @@ class Unindexed(msgspec.Struct, frozen=True):
     entries: Sequence[Entry]
 
 
-_position = attrgetter("upto")
-
-
 def tag(ref: Ref) -> str:
     """16 hex digits that stand for the ref in ids which clients hold, so that a store which is spread over several
     machines finds the right one."""
     return blake2b(f"{ref.tenant}\0{ref.kind}\0{ref.name}".encode(), digest_size=8).hexdigest()
-
-
-def kept_from(head: Entry, key: str) -> int | None:
-    """The position from which the head's anchor keeps everything; None if it was made under another key."""
-    anchor = head.facts.anchor
-    return anchor.resume if anchor is not None and anchor.key == key else None
-
-
-def shown(head: Entry, entries: Sequence[Entry], kept: Sequence[Summary]) -> tuple[Summary, ...]:
-    """`Chain.summaries`, picked out of `kept`, which are in the order in which they were kept. `entries` are the
-    chain's, ending with `head`."""
-    anchor = head.facts.anchor
-    named = anchor.summary if anchor is not None else ""
-    since = next((at for at, each in enumerate(kept) if each.id == named), 0) if named else 0
-    return tuple(each for each in kept[since:] if each.id == named or _holds(entries, each))
-
-
-def _holds(entries: Sequence[Entry], summary: Summary) -> bool:
-    at = bisect_left(entries, summary.upto, key=_position)
-    return at < len(entries) and entries[at].id == summary.entry
-
-
-def posting(position: int, length: int, count: int) -> int:
-    """One number of `Postings.found`."""
-    return position << 24 | min(length, 4095) << 12 | min(count, 4095)
 
 
 class Store(Protocol):

@@ -8,7 +8,7 @@ from typing import TypeVar
 from proxy.context.contract import Read
 from proxy.conversation.entry import Chain, Entry, Preamble
 from proxy.conversation.summary import Summary
-from proxy.stores.contract import kept_from, shown
+from proxy.stores.picking import kept_from, shown
 
 _T = TypeVar("_T")
 

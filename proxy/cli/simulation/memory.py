@@ -14,7 +14,7 @@ from proxy.context.recall import Answers, Needs, recall
 from proxy.context.words import words
 from proxy.conversation.entry import Entry
 from proxy.conversation.words import Words
-from proxy.stores.contract import posting
+from proxy.stores.picking import posting
 from proxy.tokens import counter
 
 

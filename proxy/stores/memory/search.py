@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from proxy.conversation.entry import Entry
-from proxy.stores.contract import Index, Postings, Ref, Unindexed, Vectors, posting
+from proxy.stores.contract import Index, Postings, Ref, Unindexed, Vectors
 from proxy.stores.memory.lines import Lines
+from proxy.stores.picking import posting
 
 T = TypeVar("T")
 

@@ -20,13 +20,12 @@ from proxy.stores.contract import (
     Ref,
     RefInfo,
     Replay,
-    kept_from,
-    shown,
 )
 from proxy.stores.contract import tag as tag_of
 from proxy.stores.memory.places import Standing
 from proxy.stores.memory.runs import Running
 from proxy.stores.memory.search import Searching
+from proxy.stores.picking import kept_from, shown
 
 
 def from_url(url: str) -> "MemoryStore":

@@ -10,7 +10,8 @@ from operator import attrgetter
 import msgspec
 
 from proxy.conversation.entry import Entry, Preamble
-from proxy.stores.contract import Ref, kept_from
+from proxy.stores.contract import Ref
+from proxy.stores.picking import kept_from
 
 MOST_BYTES = 32 * 1024 * 1024
 OVERHEAD_BYTES = 1000

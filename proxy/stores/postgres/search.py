@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.stores.contract import Index, Vectors, posting
+from proxy.stores.contract import Index, Vectors
+from proxy.stores.picking import posting
 from proxy.stores.postgres.rows import key_of
 
 BAGS = 32

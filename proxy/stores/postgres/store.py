@@ -25,8 +25,8 @@ from proxy.stores.contract import (
     Replay,
     Unindexed,
     Vectors,
-    shown,
 )
+from proxy.stores.picking import shown
 from proxy.stores.postgres import asks, failures, migrate, search
 from proxy.stores.postgres.address import Address
 from proxy.stores.postgres.cache import window

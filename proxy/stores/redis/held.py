@@ -9,7 +9,8 @@ import msgspec
 
 from proxy.conversation.entry import Chain, Entry, Preamble
 from proxy.conversation.summary import Summary
-from proxy.stores.contract import Append, Ref, kept_from, shown
+from proxy.stores.contract import Append, Ref
+from proxy.stores.picking import kept_from, shown
 
 MOST_BYTES = 32 * 1024 * 1024
 OVERHEAD_BYTES = 1000

@@ -7,7 +7,8 @@ import msgspec
 
 from proxy.conversation.entry import Entry, Preamble
 from proxy.conversation.summary import Summary
-from proxy.stores.contract import Append, End, Index, Redaction, Ref, posting
+from proxy.stores.contract import Append, End, Index, Redaction, Ref
+from proxy.stores.picking import posting
 from proxy.stores.sqlite.rows import key_of, pack, pack_summary
 
 

@@ -12,7 +12,8 @@ import msgspec
 from proxy.conversation.entry import Chain, Entry, Preamble
 from proxy.conversation.summary import Summary
 from proxy.errors import StoreUnavailable
-from proxy.stores.contract import STICKY_MS, Noted, Ref, Replay, kept_from, shown
+from proxy.stores.contract import STICKY_MS, Noted, Ref, Replay
+from proxy.stores.picking import kept_from, shown
 from proxy.stores.sqlite import schema
 from proxy.stores.sqlite.cache import NOTHING_TOLD, Cache, Held, Told
 from proxy.stores.sqlite.link import Link

@@ -6,7 +6,7 @@ from proxy.cli.simulation.transcript import Exchange, Weighed
 from proxy.context.contract import Recall, Recalled
 from proxy.context.words import words
 from proxy.conversation.entry import grow
-from proxy.stores.contract import posting
+from proxy.stores.picking import posting
 from tests.cli.simulation.talk import CHAT, MODEL, Json, weight
 
 

@@ -5,7 +5,8 @@ import struct
 import pytest
 
 from proxy.conversation.words import Words
-from proxy.stores.contract import Index, Vectors, posting
+from proxy.stores.contract import Index, Vectors
+from proxy.stores.picking import posting
 from proxy.stores.redis.found import Ranges, arguments, postings, vectors
 
 

@@ -9,7 +9,8 @@ import pytest
 from proxy.conversation.entry import Anchor, Entry
 from proxy.conversation.summary import Summary
 from proxy.conversation.words import Words
-from proxy.stores.contract import Appended, Index, posting
+from proxy.stores.contract import Appended, Index
+from proxy.stores.picking import posting
 from proxy.stores.sqlite import SqliteStore, schema
 from proxy.stores.sqlite.rows import pack
 from tests.stores.laws.searching import bag, expected, term
