@@ -13,6 +13,7 @@ LABELS = {
     "pass": "Remora, pass-through",
     "litellm": "LiteLLM proxy",
 }
+STORES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "redis": "Redis"}
 SSE_CONNECTIONS = 16
 LONG, SHORT = 520, 20
 """Events of the streams that a chunk's cost is taken from."""
@@ -20,6 +21,9 @@ SLOW = 1000
 
 
 def label(case: str) -> str:
+    store, of_store, depth = case.partition("-")
+    if of_store:
+        return f"{STORES[store]}, {f'{int(depth):,} turns' if depth.isdecimal() else 'in line'}"
     return LABELS.get(case) or f"Remora, stateful, {int(case[1:]):,} turns"
 
 
@@ -157,6 +161,28 @@ def target_table(found: Iterable[Target], digits: int = 2) -> str:
         for t in found
     ]
     return table(["to reach", "at most", "measured", ""], rows)
+
+
+def at_least(what: str, limit: float, value: float, *, possible: float = math.inf, unit: str = "×") -> list[str]:
+    """A row of `wanted_table`. `possible`: what could have been reached at all; where that is too little, nothing was
+    shown either way."""
+    if math.isnan(value):
+        mark = "not measured"
+    elif value >= limit:
+        mark = "PASS"
+    else:
+        mark = "SHORT" if possible >= limit else "not to be seen here"
+    return [what, f"at least {limit:.4g} {unit}".strip(), f"{number(value, 2)} {unit}".strip(), mark]
+
+
+def at_most(target: Target) -> list[str]:
+    """A row of `wanted_table`."""
+    limit, value = f"at most {target.limit:.4g} {target.unit}", f"{number(target.value, 2)} {target.unit}"
+    return [target.what, limit.strip(), value.strip(), target.mark]
+
+
+def wanted_table(rows: Iterable[Sequence[str]]) -> str:
+    return table(["to reach", "wanted", "measured", ""], rows)
 
 
 def merge(page: str, section: str, text: str) -> str:

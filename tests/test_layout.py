@@ -235,6 +235,12 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "proxy/stores/sqlite/notes.py": "tests/stores/laws/noting.py",
     "proxy/stores/postgres/sql_read.py": "tests/stores/postgres/test_store.py",
     "proxy/stores/postgres/sql_search.py": "tests/stores/postgres/test_store.py",
+    "proxy/stores/picking.py": "tests/stores/laws/keeping.py",
+    "proxy/stores/postgres/sql_redact.py": "tests/stores/laws/redacting.py",
+    "proxy/stores/postgres/sql_runs.py": "tests/stores/laws/running.py",
+    "proxy/stores/redis/calls.py": "tests/stores/redis/test_store.py",
+    "proxy/stores/redis/pruning.py": "tests/stores/laws/pruning.py",
+    "proxy/stores/redis/running.py": "tests/stores/laws/running.py",
     "proxy/stores/postgres/sql_tables.py": "tests/stores/postgres/test_store.py",
     "proxy/stores/postgres/sql_write.py": "tests/stores/postgres/test_store.py",
     # the API as its own SDK sees it

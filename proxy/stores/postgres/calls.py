@@ -28,7 +28,13 @@ class Batchers:
     def __init__(self, pool: Pool) -> None:
         self.loads = Batcher(pool, asks.LOAD)
         self.appends = Batcher(pool, asks.APPEND, asks.key)
+        self.held = Batcher(pool, asks.APPEND_HELD, asks.key)
+        self.lines = Batcher(pool, asks.STAND, asks.key)
         self.logs = Batcher(pool, asks.LOG_RUN, asks.run_key)
+
+    async def drain(self) -> None:
+        """Returns when all that writes is done."""
+        await asyncio.gather(*[each.drain() for each in (self.appends, self.held, self.lines, self.logs)])
 
 
 class Calls:

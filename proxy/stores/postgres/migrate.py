@@ -10,6 +10,7 @@ from proxy.errors import SettingsError
 from proxy.stores.postgres import failures
 from proxy.stores.postgres.address import Address
 from proxy.stores.postgres.pool import Connection
+from proxy.stores.postgres.sql_lines import LINES, PLACES
 from proxy.stores.postgres.sql_read import LOAD, READS
 from proxy.stores.postgres.sql_redact import REDACT
 from proxy.stores.postgres.sql_runs import BEFORE, LABELS, RUNS
@@ -17,9 +18,9 @@ from proxy.stores.postgres.sql_search import SEARCH
 from proxy.stores.postgres.sql_tables import RUNS_AND_LABELS, TABLES
 from proxy.stores.postgres.sql_write import APPEND, ENDING
 
-MIGRATIONS = (TABLES, RUNS_AND_LABELS)
+MIGRATIONS = (TABLES, RUNS_AND_LABELS, PLACES)
 """A step that was released is never changed."""
-FUNCTIONS = ENDING + APPEND + LOAD + READS + SEARCH + REDACT + LABELS + RUNS + BEFORE
+FUNCTIONS = ENDING + APPEND + LOAD + READS + SEARCH + REDACT + LABELS + RUNS + LINES + BEFORE
 """Made anew behind the last step. Replicas of the version before go on meanwhile: a function that they call goes on
 taking what it took and giving what it gave; one that takes more stands beside it."""
 

@@ -196,6 +196,9 @@ DECLARE
 BEGIN
     o_gone := 0;
     o_more := true;
+    -- in lines to which nobody came any more
+    DELETE FROM places WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM places WHERE until <= v_now LIMIT p_rows FOR UPDATE SKIP LOCKED));
     WHILE o_gone < p_limit LOOP
         IF v_left <= 0 THEN
             RETURN;

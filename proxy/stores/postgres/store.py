@@ -29,10 +29,13 @@ from proxy.stores.contract import (
 from proxy.stores.picking import shown
 from proxy.stores.postgres import asks, failures, migrate, search
 from proxy.stores.postgres.address import Address
+from proxy.stores.postgres.batch import Answer
 from proxy.stores.postgres.cache import window
 from proxy.stores.postgres.calls import Batchers
 from proxy.stores.postgres.delivered import Delivered
+from proxy.stores.postgres.ear import Ear
 from proxy.stores.postgres.erasing import Erasing
+from proxy.stores.postgres.lining import Lining
 from proxy.stores.postgres.pool import Pool
 from proxy.stores.postgres.rows import key_of, pack_summary, unpack, unpack_one, unpack_summary
 from proxy.stores.postgres.running import Running
@@ -45,7 +48,7 @@ FAR = 2**62
 _replay = msgspec.msgpack.Decoder(Replay).decode
 
 
-class PostgresStore(Erasing, Running):
+class PostgresStore(Erasing, Running, Lining):
     searches = frozenset({"keywords", "embeddings"})
 
     def __init__(self, address: Address, *, now: Callable[[], float] | None = None) -> None:
@@ -60,14 +63,15 @@ class PostgresStore(Erasing, Running):
             connect = partial(migrate.connect, self._address, secret)
             self._pool = Pool(connect, self._address.connections, self._address.shown)
             self._batchers = Batchers(self._pool)
+            self._ear = Ear(connect, self._address.schema, self._waiting)
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None
         if pool:
             self._delivered.cancel()
+            await self._stop_listening()
             if self._batchers:
-                await self._batchers.appends.drain()
-                await self._batchers.logs.drain()
+                await self._batchers.drain()
             await asyncio.gather(*self._writes, self._deliver(pool), return_exceptions=True)
             pool.close()
             if self._batchers:
@@ -139,9 +143,9 @@ class PostgresStore(Erasing, Running):
         # the wire of a preamble is long, and hardly ever new; whoever expects a head has seen the one that is held
         known = held and held.preamble_id == adding.preamble and append.moves and append.expected and not held.revision
         wire = None if known or not preamble else preamble.wire
-        status, head, n = await self._calls().appends.ask((self._ms(), *adding.values(wire)))
+        status, head, n = await self._add(adding, wire)
         if status == asks.PREAMBLE and preamble:
-            status, head, n = await self._calls().appends.ask((self._ms(), *adding.values(preamble.wire)))
+            status, head, n = await self._add(adding, preamble.wire)
         match status:
             case asks.APPENDED:
                 if append.moves:
@@ -152,6 +156,11 @@ class PostgresStore(Erasing, Running):
                 return Appended(again=True)
             case _:
                 return Conflict(head and head.hex())
+
+    def _add(self, adding: asks.Adding, wire: bytes | None) -> Answer:
+        values = (self._ms(), *adding.values(wire))
+        holder = adding.append.holder
+        return self._calls().held.ask((*values, holder)) if holder else self._calls().appends.ask(values)
 
     async def find_replay(self, ref: Ref, key: str) -> Replay | None:
         over = (ref, key) in self._delivered
@@ -276,6 +285,3 @@ class PostgresStore(Erasing, Running):
             return []
         found, notes = await self._of(ref, asks.NOTED, max(first, 0), min(upto, FAR))
         return [Noted(ref, unpack_one(row), note or b"") for row, note in zip(found or (), notes or (), strict=True)]
-
-    async def ping(self) -> None:
-        await self._row(self._open(), asks.PING)
