@@ -64,7 +64,7 @@ async def ask(proxy: Remora, api: str, *, stream: bool) -> Seen:
     broken = False
     async with asyncio.timeout(BOUND_S), proxy.http.post(proxy.url + path, json=body, headers=headers) as reply:
         try:
-            async for part in reply.content.iter_any():
+            while part := await reply.content.readany():
                 read.append(part)
         except aiohttp.ClientPayloadError:
             broken = True

@@ -51,6 +51,10 @@ SELECT r.n, r.whole, h.id, e.branch, e.upto, e.tokens_upto, e.row, r.summary, r.
 FROM refs r JOIN entries h ON h.n = r.head JOIN entries e ON e.ref = r.n AND e.id = ?
 WHERE e.branch IS NOT NULL AND {REF}"""
 
+_SPOT = f"""
+SELECT r.n, e.branch, e.upto, EXISTS (SELECT 1 FROM branches b WHERE b.n = e.branch)
+FROM refs r JOIN entries e ON e.ref = r.n AND e.id = ? WHERE e.branch IS NOT NULL AND {REF}"""
+
 _RANGE = f"""
 WITH RECURSIVE line (branch, top) AS (
     VALUES (?1, ?2)
@@ -255,11 +259,13 @@ class Reader:
     def search(self, ref: Ref, entry: str, ask: "Callable[[sqlite3.Connection, int, Parts], T]") -> T | None:
         """What `ask` finds on the chain that ends with `entry`, given the ref's number; None if it is unknown."""
         self._begin()
-        found = self._entry(ref, entry)
+        id = key_of(entry)
+        values = (id, ref.tenant, ref.kind, ref.name, self._now_ms())
+        found = self._db.execute(_SPOT, values).fetchone() if id else None
         if found is None:
             return None
-        n, _, _, branch, top, *_ = found
-        return ask(self._db, n, self._parts(branch, top))
+        n, branch, top, leaves = found
+        return ask(self._db, n, self._parts(branch, top) if leaves else [(branch, top)])
 
     def _entry(self, ref: Ref, entry: str) -> tuple[int, int, bytes, int, int, int, bytes, int | None, int] | None:
         id = key_of(entry)
