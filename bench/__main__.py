@@ -1,10 +1,11 @@
-"""`python -m bench`: the tables of bench/RESULTS.md, `recall` those of recall and summaries alone, `chain` those of
-chains of responses alone, or with `peers` the part beside other proxies."""
+"""`python -m bench`: the tables of bench/RESULTS.md, or one part of them: `house` (beside a bare proxy), `recall` (and
+summaries), `chain` (of responses), `stores`, `workers`; and `peers` (other proxies), which is only measured by name."""
 
 import argparse
 import signal
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from bench import report
@@ -16,6 +17,7 @@ from bench.sample import Samples
 from bench.workplace import HERE, workplace
 
 RESULTS = HERE / "RESULTS.md"
+ALL = ("house", "recall", "chain", "stores", "workers")
 TITLE = """\
 # Results
 
@@ -76,44 +78,63 @@ def render(samples: Samples, house: House, rounds: int, where: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def measure_house(*, quick: bool) -> str:
+    return measure(QUICK if quick else FULL)[0]
+
+
+def part(name: str) -> Callable[..., str]:
+    """What measures a part: asked with `quick`, it returns the part's section of RESULTS.md."""
+    # none needs what only another one imports
+    if name == "recall":
+        from bench.recalling import measure_recall as found
+    elif name == "chain":
+        from bench.chain import measure_chain as found
+    elif name == "stores":
+        from bench.stores import measure_stores as found
+    elif name == "workers":
+        from bench.workers import measure_workers as found
+    elif name == "peers":
+        from bench.peers import measure_peers as found
+    else:
+        found = measure_house
+    return found
+
+
+def chosen(what: str) -> list[str]:
+    """The parts to be measured. Those that need servers which are not here are left out of "all", and that is said."""
+    if what != "all":
+        return [what]
+    from bench.servers import missing
+
+    lacks = missing()
+    if lacks:
+        say(f"`stores` is left out, not installed: {lacks}")
+    return [name for name in ALL if name != "stores" or not lacks]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("house", "recall", "chain", "peers"), default="house")
+    parser.add_argument("what", nargs="?", choices=("all", *ALL, "peers"), default="all")
     parser.add_argument(
-        "--quick", action="store_true", help="fewer rounds and depths, about three minutes; only prints"
+        "--quick", action="store_true", help="fewer rounds and depths, about four minutes for all; only prints"
     )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
     try:
-        if options.what == "peers":
-            from bench.peers import measure_peers
-
-            sections = {"peers": measure_peers(quick=options.quick)}
-        else:
-            from bench.chain import measure_chain
-            from bench.recalling import measure_recall
-
-            sections = {}
-            if options.what == "house":
-                sections["house"], _ = measure(QUICK if options.quick else FULL)
-            if options.what != "chain":
-                sections["recall"] = measure_recall(quick=options.quick)
-            if options.what != "recall":
-                sections["chain"] = measure_chain(quick=options.quick)
+        for name in chosen(options.what):
+            text = part(name)(quick=options.quick)
+            print(text, end="\n\n", flush=True)
+            if not options.quick:
+                page = RESULTS.read_text() if RESULTS.exists() else TITLE
+                RESULTS.write_text(report.merge(page, name, text))
+                say(f"`{name}` written to {RESULTS.relative_to(HERE.parent)}")
     except BenchError as error:
         say(f"bench: {error}")
         return 1
     except KeyboardInterrupt:
         say("bench: stopped")
         return 130
-    print("\n\n".join(sections.values()))
-    if not options.quick:
-        page = RESULTS.read_text() if RESULTS.exists() else TITLE
-        for section, text in sections.items():
-            page = report.merge(page, section, text)
-        RESULTS.write_text(page)
-        say(f"written to {RESULTS.relative_to(HERE.parent)}")
     say(f"{time.monotonic() - began:.0f} s in all")
     return 0
 

@@ -48,7 +48,7 @@ class Naive:
 
     def call(self, *words: bytes | str) -> object:
         """The answer to one command. Raises hiredis.ReplyError if it is an error, ConnectionError at the end."""
-        self._wire.sendall(hiredis.pack_command(words))
+        self._wire.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]  # its stub says: a tuple of one
         while (answer := self._reader.gets()) is False:
             data = self._wire.recv(1 << 20)
             if not data:

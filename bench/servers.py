@@ -1,11 +1,11 @@
-"""What the parts on stores and workers start: PostgreSQL, Redis, and Remora with so many workers in front of a store."""
+"""What the parts on stores and workers start: PostgreSQL, Redis, and Remora with N workers in front of a store."""
 
 import contextlib
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,11 +100,11 @@ def worker_cpu_s(server: Server) -> list[float]:
     return [time.clock_gettime((~int(child) << 3) | 2) for child in found]
 
 
-def settle(load: Load, server: Server, groups: Mapping[int, Group] | Sequence[Group], *, phases: int = PHASES) -> None:
+def settle(load: Load, server: Server, groups: Sequence[Group]) -> None:
     """Gives every session its first live turns, one to `phases` of them: each then has an anchor, and not all windows
     move in the same run. Raises BenchError unless the proxy's turns go on from the seeded ones."""
-    for group in groups.values() if isinstance(groups, Mapping) else groups:
-        steps = 1 if group.turns < FRESH_BELOW else phases
+    for group in groups:
+        steps = 1 if group.turns < FRESH_BELOW else PHASES
         for phase in range(steps):
             names = tuple(group.names[phase::steps])
             if not names:

@@ -158,7 +158,14 @@ async def _stored(settings: Settings, house: House, stack: AsyncExitStack) -> St
     def failed(state: bytes) -> bytes:
         return notes.failed(state, api, "The process that made this response died.")
 
-    runs = Runs(house.store, log_s=settings.resume_for_s, failed=failed, say=say, broke=house.broke)
+    runs = Runs(
+        house.store,
+        log_s=settings.resume_for_s,
+        shared=house.lines is not None,
+        failed=failed,
+        say=say,
+        broke=house.broke,
+    )
     runs.open()
     stack.push_async_callback(runs.close)
     responses = Responses(house, dialect, api, runs)

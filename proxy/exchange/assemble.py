@@ -45,6 +45,8 @@ class Prepared(msgspec.Struct, frozen=True):
     head: str | None
     """What the ref named when it was read: an append expects it there. None: the ref was unknown."""
     reading: Reading
+    named: bool
+    """The request itself names the parent: its entry goes there, whatever the ref names by then."""
     new: tuple[Message, ...]
     """The request's messages that are not recorded yet."""
     tokens: tuple[int, ...]
@@ -207,6 +209,7 @@ async def assemble(
         parent=parent,
         head=head,
         reading=reading,
+        named=own_way is not None and own_way.parent is not None,
         new=new,
         tokens=tokens,
         turn=max(turns, 1),

@@ -54,7 +54,7 @@ async def commit(
         kind = reply.headers.getall("Content-Type", [])
         headers = (*(("Content-Type", value) for value in kind), *marks)
         replay = Replay(tried.key, tried.request, tried.sticky, reply.status, headers, body, entry.id)
-    parallel = policy.session.concurrency == "parallel"
+    parallel = policy.session.concurrency == "parallel" or prepared.named
     expected = prepared.head
     for _ in range(PARALLEL_TRIES if parallel else 1):
         outcome = await house.store.append(
@@ -76,7 +76,7 @@ async def commit(
         if not parallel or await _erased(house, prepared):
             break
         expected = outcome.head
-        if not prepared.plan.branch:
+        if not (prepared.plan.branch or prepared.named):
             # appended as they end: behind whatever has come since, though the reply was made without it
             chain = await house.store.load(prepared.ref, key="", reach=0) if expected else None
             expected = chain.ref_head if chain else None
@@ -112,9 +112,10 @@ async def commit_failed(
 
 async def _erased(house: House, prepared: Prepared) -> bool:
     """What the session held when it was read is gone: nothing that was made from it may come back."""
-    if prepared.head is None:
+    read = (prepared.parent.id if prepared.parent else None) if prepared.named else prepared.head
+    if read is None:
         return False
-    return await house.store.load(prepared.ref, key="", reach=0, entry=prepared.head) is None
+    return await house.store.load(prepared.ref, key="", reach=0, entry=read) is None
 
 
 def _entry(

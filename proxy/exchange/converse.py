@@ -270,6 +270,8 @@ class Conversation:
         held = reader.release()
         record.bytes_out += len(held)
         await client.write(held)
+        # of another API the reply is made already: what the upstream may still send is nobody's
+        ended = ended or self.who.own is not None
         # nobody needs the rest of it when the client has gone
         client.on_gone(reply.close)
         try:

@@ -113,10 +113,7 @@ def _session(headers: CIMultiDictProxy[str], path_session: str | None, call: Cal
             return session_id(value)
     if path_session is not None:
         return path_session
-    for path in policy.session.members:
-        if name := _name(member(call.members, path)):
-            return session_id(name)
-    return None
+    return _in_members(call.members, policy)
 
 
 def session_of(headers: CIMultiDictProxy[str], path_session: str | None, policies: Policies) -> str | None:
@@ -125,6 +122,21 @@ def session_of(headers: CIMultiDictProxy[str], path_session: str | None, policie
         if (value := headers.get(name)) is not None:
             return session_id(value)
     return path_session
+
+
+def session_in(body: bytes, policy: Policy) -> str | None:
+    """The session that a member of the body names, if the policy reads it there. Raises InvalidSessionId."""
+    try:
+        return _in_members(Members(body), policy)
+    except InvalidBody:
+        return None
+
+
+def _in_members(members: Members, policy: Policy) -> str | None:
+    for path in policy.session.members:
+        if name := _name(member(members, path)):
+            return session_id(name)
+    return None
 
 
 def _name(found: object) -> str:

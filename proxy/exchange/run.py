@@ -6,6 +6,8 @@ A request that names no session after all, and a side call, are relayed as they 
 import asyncio
 import time
 
+import msgspec
+
 from proxy.dialects.contract import Call, Dialect
 from proxy.errors import InvalidBody, QueueTimeout, Stopping, StoreUnavailable, UpstreamError
 from proxy.exchange.assemble import assemble
@@ -57,7 +59,10 @@ async def run_as(
         client.on_gone(lambda: house.turnstile.client_left(visit))
         if who is None:
             await _stateless(request, house, client, record, ())
-        elif who.own is None and ignored(call, who.policy):
+        elif who.own is not None and ignored(call, who.policy):
+            unrecorded = msgspec.structs.replace(who, record=False)
+            await _stateful(dialect, request, call, unrecorded, house, client, record, visit)
+        elif ignored(call, who.policy):
             record.kind = "side"
             record.session, record.policy = who.session, who.policy.name
             await _stateless(request, house, client, record, ())
@@ -101,7 +106,8 @@ async def _stateful(
                 await _answer_again(house, who, ref, tried, claimed, client, record)
                 return
             claim, visit.key = claimed, tried.key
-        if who.record:
+        if who.record and ref.kind != "chain":
+            # responses that go on from the same one are branches: they need not wait for each other
             since = time.monotonic()
             await house.turnstile.enter(visit, ref, who.policy)
             record.queued_ms = ms(since)

@@ -49,7 +49,7 @@ class Asides:
         if not asked.model:
             raise InvalidBody("`model` is missing; name the model that writes the summary.", param="model")
         call = self._responses.call(asked)
-        settings = self._responses.policy(request.headers, asked).summary or Summarise()
+        settings = self._responses.policy(request, asked).summary or Summarise()
         question = self._dialect.said("user", rolling.prompt(settings.prompt, settings.max_tokens))
         call = msgspec.structs.replace(call, messages=(*call.messages, *self._dialect.messages(question)), stream=False)
         prepared = await self._prepared(request, place, asked, call)
@@ -74,6 +74,7 @@ class Asides:
 
     async def _read(self, request: Request) -> tuple[Place, Asked]:
         place = await self._responses.places.of(request)
+        await self._responses.places.made(place, self._responses.places.policy(request))
         return place, await self._responses.read(request, place)
 
     async def _prepared(self, request: Request, place: Place, asked: Asked, call: Call) -> Prepared:
@@ -87,7 +88,7 @@ class Asides:
             recorded=_recorded,
             again=_again,
         )
-        policy = self._responses.policy(request.headers, asked)
+        policy = self._responses.policy(request, asked)
         who = Identity(session=place.session, policy=policy, record=False, own=own)
         return await assemble(self._dialect, self._responses.chat(request, asked), call, who, self._house)
 

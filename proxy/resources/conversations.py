@@ -5,7 +5,6 @@ sent to the model next, and what is kept, is without it.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 
 import msgspec
 import orjson
@@ -23,12 +22,13 @@ from proxy.exchange.identify import POLICY_HEADER
 from proxy.framing.members import Members
 from proxy.policy import Policy
 from proxy.resources import notes
+from proxy.resources.alone import alone
 from proxy.resources.ids import conversation_ref, entry_of_item, new_conversation, response_id
 from proxy.resources.metadata import metadata as read_metadata
 from proxy.resources.notes import NONE
 from proxy.resources.paging import Page, listing, page, unknown_after
 from proxy.resources.responses import Responses
-from proxy.stores.contract import Append, Appended, Noted, Redaction, Ref
+from proxy.stores.contract import Append, Appended, Noted, Redaction, Ref, tag
 
 ITEMS_AT_ONCE = 20
 """As OpenAI allows."""
@@ -68,6 +68,7 @@ class Conversations:
         id = new_conversation()
         ref = self._named(request, id)
         items = await self._read(request, ref, said.items, least=0)
+        _check_calls(self._messages(items[1]), None)
         made = await self._store.label(ref, notes.encode(_Label(metadata)), new=True, ttl_s=self._policy(request).ttl_s)
         assert made
         if items[1]:
@@ -135,11 +136,12 @@ class Conversations:
     async def delete_item(self, request: Request, id: str, item: str) -> bytes:
         """Returns the conversation. Raises NotFound."""
         ref = self._named(request, id)
-        async with self._alone(request, ref):
+        async with alone(self._house, ref, self._policy(request)):
             noted, kept, at = await self._found(ref, id, item)
             entry = await self._redacted(noted, kept, at)
             left = notes.Note(
                 tuple(each for n, each in enumerate(kept.input) if n != at),
+                tuple(each for n, each in enumerate(kept.places) if n != at),
                 tuple(each for n, each in enumerate(kept.output, len(kept.input)) if n != at),
                 kept.response,
             )
@@ -150,7 +152,9 @@ class Conversations:
                 if other.entry.facts.recalled
             ]
             await self._store.redact(ref, redactions, preamble=None)
-            await self._store.drop_run(ref, noted.entry.id)
+            run = await self._responses.runs.find(ref.tenant, tag(ref), noted.entry.id)
+            if run is not None:
+                await self._responses.runs.drop(run)
         return await self.retrieve(request, id)
 
     async def _redacted(self, noted: Noted, kept: notes.Note, at: int) -> Entry:
@@ -158,9 +162,14 @@ class Conversations:
         position, rest = self._without(noted, kept, at)
         if position is None:
             return noted.entry
-        messages = self._dialect.messages(b",".join(piece.wire for piece in rest))
-        message = messages[0] if messages else None
-        tokens = (await count(messages, noted.entry.facts.model))[0] if messages else 0
+        message: Message | None = None
+        if rest:
+            wire, *more = [piece.wire for piece in rest]
+            for other in self._dialect.messages(b",".join(more)):
+                # what the deleted item held together stays one message
+                wire = self._dialect.amended(wire, other.text, before=False)
+            (message,) = self._dialect.messages(wire)
+        tokens = (await count((message,), noted.entry.facts.model))[0] if message else 0
         return redacted(noted.entry, position, message, tokens, self._dialect.no_result(ERASED))
 
     def _without(self, noted: Noted, kept: notes.Note, at: int) -> tuple[int | None, Sequence[Piece]]:
@@ -170,11 +179,11 @@ class Conversations:
             output = [*map(bytes, kept.output)]
             del output[at - len(kept.input)]
             return noted.entry.count - 1, self._translation.pieces(output)
-        items = [*map(bytes, kept.input)]
-        for position, piece in enumerate(self._translation.pieces(items)):
-            if at in piece.items:
-                return position, self._translation.pieces([items[n] for n in piece.items if n != at])
-        return None, ()
+        place = kept.places[at] if at < len(kept.places) else -1
+        if place < 0:
+            return None, ()
+        together = [bytes(item) for n, item in enumerate(kept.input) if n != at and kept.places[n] == place]
+        return place, self._translation.pieces(together)
 
     async def _after(self, ref: Ref, noted: Noted) -> AsyncIterator[Noted]:
         """The entries that follow."""
@@ -202,11 +211,10 @@ class Conversations:
         return entry, self._translation.read_items(listed, digits, known, member="items")
 
     async def _add(self, request: Request, ref: Ref, entry: str, items: Sequence[bytes]) -> None:
-        wire = b",".join(piece.wire for piece in self._translation.pieces(items))
-        messages = self._dialect.messages(wire)
+        messages = self._messages(items)
         policy = self._policy(request)
         tokens = await count(messages, "")
-        async with self._alone(request, ref):
+        async with alone(self._house, ref, self._policy(request)):
             for _ in range(TRIES):
                 chain = await self._store.load(ref, key="", reach=0)
                 _check_calls(messages, chain)
@@ -231,7 +239,7 @@ class Conversations:
                         entry=made,
                         preamble=chain.preamble if chain else None,
                         ttl_s=policy.ttl_s,
-                        note=notes.note(None, items),
+                        note=notes.note(None, items, notes.places(items, self._translation)),
                     )
                 )
                 if isinstance(added, Appended):
@@ -239,6 +247,9 @@ class Conversations:
                 if await self._store.labelled(ref) is None:
                     raise NotFound("The conversation was deleted meanwhile.")
         raise SessionConflict("The conversation moved again and again while items were added; add them again.")
+
+    def _messages(self, items: Sequence[bytes]) -> tuple[Message, ...]:
+        return self._dialect.messages(b",".join(piece.wire for piece in self._translation.pieces(items)))
 
     async def _walk(self, ref: Ref, wanted: Page) -> AsyncIterator[msgspec.Raw]:
         """The items in the order that is wanted, from somewhere before or at `after` on."""
@@ -282,16 +293,6 @@ class Conversations:
                 if notes.item_id(each) == item:
                     return noted, kept, at
         raise NotFound(f"Item with id '{item[:100]}' not found.")
-
-    @asynccontextmanager
-    async def _alone(self, request: Request, ref: Ref) -> AsyncIterator[None]:
-        """While no response is made on the conversation, as its policy says."""
-        visit = self._house.turnstile.begin()
-        try:
-            await self._house.turnstile.enter(visit, ref, self._policy(request))
-            yield
-        finally:
-            self._house.turnstile.end(visit)
 
     def _policy(self, request: Request) -> Policy:
         named = request.headers.get(POLICY_HEADER)

@@ -17,6 +17,8 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
 
     input: tuple[msgspec.Raw, ...] = ()
     """Items, each with an id."""
+    places: tuple[int, ...] = ()
+    """Of a conversation: the message of the entry that says each of `input`, -1 for none."""
     output: tuple[msgspec.Raw, ...] = ()
     response: msgspec.Raw = NONE
     """The response without its output; `NONE`: nobody may ask for it (any more)."""
@@ -44,14 +46,23 @@ _item = msgspec.json.Decoder(_Item).decode
 encode = msgspec.json.Encoder().encode
 
 
-def note(response: Object | None, input: Sequence[bytes], output: Sequence[bytes] = ()) -> bytes:
-    """`response` as clients see it, with its output; without one, `output` are the items that it once had."""
+def note(response: Object | None, input: Sequence[bytes], places: tuple[int, ...] = ()) -> bytes:
+    """`response` as clients see it, with its output."""
     if response is None:
-        return encode(Note(tuple(map(msgspec.Raw, input)), tuple(map(msgspec.Raw, output))))
+        return encode(Note(tuple(map(msgspec.Raw, input)), places))
     listed = response["output"]
     items = tuple(msgspec.Raw(orjson.dumps(item)) for item in (listed if isinstance(listed, list) else ()))
     bare = msgspec.Raw(orjson.dumps({**response, "output": [], "output_text": ""}))
-    return encode(Note(tuple(map(msgspec.Raw, input)), items, bare))
+    return encode(Note(tuple(map(msgspec.Raw, input)), places, items, bare))
+
+
+def places(input: Sequence[bytes], translation: Translation) -> tuple[int, ...]:
+    """For each item the message that says it, -1 for none."""
+    found = [-1] * len(input)
+    for place, piece in enumerate(translation.pieces(input)):
+        for item in piece.items:
+            found[item] = place
+    return tuple(found)
 
 
 def read(raw: bytes) -> Note:

@@ -5,15 +5,16 @@ import asyncio
 import msgspec
 
 from proxy.conversation.entry import new_id
-from proxy.errors import InvalidBody, NotFound, PreviousResponseNotFound, QueueTimeout, SessionBusy
+from proxy.errors import InvalidBody, InvalidHeader, NotFound, PreviousResponseNotFound, QueueTimeout, SessionBusy
 from proxy.exchange.contract import Request
 from proxy.exchange.house import House
-from proxy.exchange.identify import session_of
+from proxy.exchange.identify import FROM_HEADER, POLICY_HEADER, session_in, session_of
+from proxy.policy import Policy
 from proxy.resources import notes
 from proxy.resources.ids import conversation_ref, entry_of, response_id
 from proxy.resources.repeats import Repeats
 from proxy.resources.runs import Runs
-from proxy.stores.contract import Noted, Ref
+from proxy.stores.contract import Noted, Ref, tag
 
 NOWHERE = "0" * 32
 
@@ -54,12 +55,15 @@ class Places:
         self._repeats = repeats
 
     async def of(self, request: Request) -> Place:
-        """Raises PreviousResponseNotFound, NotFound for a conversation, InvalidBody."""
+        """Raises PreviousResponseNotFound, NotFound for a conversation, InvalidBody, InvalidHeader."""
         tenant = request.tenant().name
-        session = session_of(request.headers, request.path_session, self._house.policies) or ""
+        if FROM_HEADER in request.headers:
+            raise InvalidHeader(f"{FROM_HEADER} is of Chat Completions; name the response to go on from.")
+        session = self._session(request)
         named = _named(request.body)
         conversation = _conversation(named)
-        if conversation and isinstance(named.previous_response_id, str):
+        previous = named.previous_response_id
+        if conversation and isinstance(previous, str):
             # the translation says that only one of the two may be given
             return Place(Ref(tenant, "chain", NOWHERE), "", "", NOWHERE)
         if conversation:
@@ -69,25 +73,36 @@ class Places:
             if session:
                 raise InvalidBody("The request names a session and a conversation; name one.", param="conversation")
             return Place(ref, None, "", new_id())
-        previous = named.previous_response_id
         if isinstance(previous, str) and previous:
-            found = await self._previous(request, previous)
-            if session and found.ref != Ref(tenant, "session", session):
+            ref, entry = await self._previous(tenant, previous)
+            if session and ref != Ref(tenant, "session", session):
                 raise _previous_not_found(previous)
-            return Place(found.ref, found.entry.id, session, new_id())
+            if ref.kind == "conversation" or (ref.kind == "session" and not session):
+                # its next item or turn would follow the branch, and nobody has said so
+                raise InvalidBody(
+                    f"The previous response is part of a {ref.kind}; name that too, or go on there without it.",
+                    param="previous_response_id",
+                )
+            return Place(ref, entry, session, new_id())
         if session:
             return Place(Ref(tenant, "session", session), None, session, new_id())
         entry = await self._repeats.entry(request)
         return Place(Ref(tenant, "chain", entry), "", "", entry)
 
-    async def _previous(self, request: Request, id: str) -> Noted:
-        """The entry of the response that a request goes on from; one that is still being made is waited for, or not,
-        as the policy says."""
-        tenant = request.tenant().name
-        entry, tag = entry_of(id) or ("", "")
-        run = await self._runs.find(tenant, tag, entry) if entry else None
+    def policy(self, request: Request) -> Policy:
+        """Raises UnknownPolicy."""
+        named = request.headers.get(POLICY_HEADER)
+        policies = self._house.policies
+        return policies.named(named) if named is not None else policies.matching(_model(request.body))
+
+    async def made(self, place: Place, policy: Policy) -> None:
+        """What the response goes on from is there when this returns: one that is still being made is waited for, or
+        not, as the policy says. Raises SessionBusy, QueueTimeout, PreviousResponseNotFound, InvalidBody."""
+        if not place.parent:
+            return
+        ref, id = place.ref, response_id(place.parent, place.ref)
+        run = await self._runs.find(ref.tenant, tag(ref), place.parent)
         if run is not None and not run.ended:
-            policy = self._house.policies.matching(_model(request.body))
             if policy.session.concurrency == "reject":
                 raise SessionBusy("The previous response is still being made; wait for its end.")
             try:
@@ -97,16 +112,38 @@ class Places:
                 raise QueueTimeout(
                     "The previous response is still being made; send the request again later.", retry_after_s=1
                 ) from None
-        noted = await self.found(tenant, id)
+        noted = await self.found(ref.tenant, id)
         if noted is None or noted.entry.facts.state == "failed":
-            run = await self._runs.find(tenant, tag, entry) if entry else None
+            run = await self._runs.find(ref.tenant, tag(ref), place.parent)
             if run is None or run.cancelled:
                 raise _previous_not_found(id)
             raise InvalidBody(
-                f"Previous response with id '{id[:100]}' did not complete; go on from one that did.",
+                f"Previous response with id '{id}' did not complete; go on from one that did.",
                 param="previous_response_id",
             )
-        return noted
+
+    def _session(self, request: Request) -> str:
+        """By header or path, or by a member of the body that the policy names; "" for none."""
+        session = session_of(request.headers, request.path_session, self._house.policies)
+        if session is None and self._house.policies.session_members:
+            session = session_in(request.body, self.policy(request))
+        return session or ""
+
+    async def _previous(self, tenant: str, id: str) -> tuple[Ref, str]:
+        """(where the response stands, its entry), whether or not it is made already."""
+        parts = entry_of(id)
+        if parts is not None:
+            entry, tag = parts
+            live = self._runs.live(tenant, entry)
+            if live is not None and not live.lost:
+                return live.ref, entry
+            noted = await self._house.store.find(tenant, tag, entry)
+            if noted is not None:
+                return noted.ref, entry
+            run = await self._house.store.find_run(tenant, tag, entry)
+            if run is not None:
+                return run.ref, entry
+        raise _previous_not_found(id)
 
     async def found(self, tenant: str, id: str) -> Noted | None:
         """The entry of a response that may be asked for. Raises StoreUnavailable."""

@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 from proxy.conversation.entry import new_id
 from proxy.exchange.contract import Client, Request
-from proxy.exchange.retry import attempt
+from proxy.exchange.retry import Attempt, attempt
 from proxy.stores.contract import Ref, Store
 
 KEPT = 1024
@@ -20,6 +20,7 @@ KEPT_S = 600.0
 class Repeats:
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._begun: dict[tuple[Ref, str], tuple[str, bytes, float]] = {}
         self._entries: dict[tuple[str, str], tuple[str, float]] = {}
 
     async def entry(self, request: Request) -> str:
@@ -36,6 +37,23 @@ class Repeats:
             # the key was used so long ago that it means nothing any more
             return new_id()
         return entry
+
+    def begin(self, ref: Ref, id: str, tried: Attempt) -> None:
+        """A response is begun that nobody waits for; a repeat is told of this one."""
+        self._begun.pop((ref, tried.key), None)
+        if len(self._begun) >= KEPT:
+            del self._begun[next(iter(self._begun))]
+        self._begun[ref, tried.key] = id, tried.request, time.monotonic()
+
+    def first(self, ref: Ref, tried: Attempt) -> tuple[str, bytes] | None:
+        """(the response's id, the hash of the body that it was begun with)."""
+        found = self._begun.get((ref, tried.key))
+        return found[:2] if found is not None and time.monotonic() - found[2] < KEPT_S else None
+
+    def told(self, ref: Ref, tried: Attempt) -> None:
+        """Its client knows of it: the same body again is a new request, unless a key says that it is not."""
+        if not tried.sticky:
+            self._begun.pop((ref, tried.key), None)
 
     def ended(self, request: Request, entry: str, client: Client) -> None:
         """The exchange is over; if the client has all of the reply, the same body again is a new request."""

@@ -5,29 +5,34 @@ response before the client sees it. What a client may ask for again is kept as a
 is still being made, or never came to its end, as the state of its run.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 import orjson
-from multidict import CIMultiDictProxy
 
 from proxy.context.contract import Window
 from proxy.dialects.contract import Asked, Call, Dialect, Translation
-from proxy.errors import InvalidBody, ProxyError
+from proxy.errors import IdempotencyKeyReused, InvalidBody, InvalidHeader, Overloaded, ProxyError
 from proxy.exchange.contract import NO_HEADERS, Client, Request
 from proxy.exchange.house import House
-from proxy.exchange.identify import POLICY_HEADER, Identity, Own, recorded
+from proxy.exchange.identify import Identity, Own, recorded
 from proxy.exchange.record import ExchangeRecord
-from proxy.exchange.retry import attempt
+from proxy.exchange.retry import Attempt, attempt
 from proxy.exchange.run import run_as
 from proxy.exchange.turnstile import Visit
 from proxy.policy import Policy
 from proxy.resources import notes
+from proxy.resources.alone import alone
 from proxy.resources.ids import entry_of, entry_of_item, response_id
+from proxy.resources.live import Live
 from proxy.resources.paging import page, paged
 from proxy.resources.places import Place, Places, not_found
 from proxy.resources.repeats import Repeats
-from proxy.resources.runs import Live, Runs
+from proxy.resources.runs import Runs
 from proxy.resources.speaker import EVENTS, JSON, Nobody, Speaker
 from proxy.stores.contract import Replay, Run
 
@@ -44,6 +49,8 @@ class Responses:
         self._translation = translation
         self.runs = runs
         self._repeats = Repeats(house.store)
+        self._parents: Counter[tuple[str, str]] = Counter()
+        """Entries that responses go on from right now."""
         self.places = Places(house, runs, self._repeats)
 
     async def create(self, request: Request, client: Client, record: ExchangeRecord) -> None:
@@ -52,60 +59,130 @@ class Responses:
         place = await self.places.of(request)
         asked = await self.read(request, place)
         call = self.call(asked)
-        who = self._who(request, asked, place)
-        if attempt(request.headers, request.body) is not None and await self._made_before(tenant, place, asked, client):
+        policy = self.policy(request, asked)
+        keeps = asked.store and recorded(request.headers)
+        if asked.background and not keeps:
+            raise InvalidHeader(
+                "background can only be used when the response is recorded; leave X-Session-Record out."
+            )
+        tried = attempt(request.headers, request.body)
+        if tried is not None and tried.again and await self._made_before(tenant, place, asked, tried, client):
             return
+        echo: notes.Object = {} if keeps or not asked.store else {"store": False}
+        if asked.truncates is None and policy.window is not None:
+            echo["truncation"] = "auto"
 
         def begin(state: bytes) -> Live | None:
-            return self.runs.begin(place.ref, place.entry, who.policy.ttl_s, state) if who.record else None
+            live = self.runs.begin(place.ref, place.entry, policy.ttl_s, state) if keeps else None
+            if live is not None:
+                live.visit = own.visit
+            return live
 
         to = Nobody() if asked.background else client
-        speaker = Speaker(to, asked, place.digits, call, self._dialect, self._translation, begin)
-        who = msgspec.structs.replace(who, own=self._own(place, asked, speaker, tenant))
+        speaker = Speaker(to, asked, place.digits, call, self._dialect, self._translation, begin, echo)
+        own = _Visits(self.runs, tenant, place.entry)
+        who = Identity(place.session, policy, keeps, own=self._own(place, asked, speaker, tenant, own))
         chat = self.chat(request, asked)
-        if not asked.background:
+        if asked.background:
+            await self._begun(client, asked, tried, place, chat, call, who, speaker, record)
+            return
+        await self.places.made(place, policy)
+        if client.gone:
+            return
+        with self._going_on(place):
             try:
                 await run_as(self._dialect, chat, call, who, self._house, speaker, record)
             finally:
                 left = speaker.close(recorded=bool(record.recorded))
-                if left is not None and who.policy.session.on_disconnect == "discard":
+                if left is not None and policy.session.on_disconnect == "discard":
                     await self.runs.drop(left)
-            self._repeats.ended(request, place.entry, client)
-            return
+        self._repeats.ended(request, place.entry, client)
+
+    async def _begun(
+        self,
+        client: Client,
+        asked: Asked,
+        tried: Attempt | None,
+        place: Place,
+        chat: Request,
+        call: Call,
+        who: Identity,
+        speaker: Speaker,
+        record: ExchangeRecord,
+    ) -> None:
+        """Answers at once, and leaves the response to a task of its own."""
+        if self.runs.full:
+            raise Overloaded("Too many responses are being made in the background; send it again later.")
+        if tried is not None:
+            self._repeats.begin(place.ref, place.id, tried)
         live, made = speaker.announce()
         await self.runs.announce(live)
         log = msgspec.structs.replace(record)
-        self.runs.spawn(lambda: self._background(chat, call, who, speaker, live, log))
+        try:
+            self.runs.spawn(lambda: self._background(place, chat, call, who, speaker, live, log))
+        except Overloaded:
+            await self.runs.drop(live)
+            raise
         record.kind, record.status = "background", 200
         await self._tell(live, asked, client, notes.encode(made))
+        if tried is not None and not client.gone:
+            self._repeats.told(place.ref, tried)
 
-    async def _made_before(self, tenant: str, place: Place, asked: Asked, client: Client) -> bool:
+    async def _made_before(self, tenant: str, place: Place, asked: Asked, tried: Attempt, client: Client) -> bool:
         """The same request once more, for a response that nobody waits for: it is told how far that is. Others wait for
-        the first one on the exchange's way."""
-        noted = await self.places.found(tenant, place.id)
-        if noted is None:
+        the first one on the exchange's way. Raises IdempotencyKeyReused."""
+        if not asked.background:
             run = await self.runs.find(tenant, place.digits[32:], place.entry)
-            if run is not None and run.ended:
+            if run is not None and run.ended and await self.places.found(tenant, place.id) is None:
                 # it failed, and is made again under the same id
                 await self.runs.drop(run)
-            elif run is not None and asked.background:
-                await self._tell(run, asked, client)
-                return True
-        elif asked.background:
-            made = notes.response(notes.read(noted.note)) or b""
-            if asked.stream:
-                events = self._translation.whole(msgspec.json.decode(made, type=notes.Object))
-                return await client.send(200, "", NO_HEADERS, EVENTS, events) or True
-            return await client.send(200, "", NO_HEADERS, JSON, made) or True
-        return False
+            return False
+        first = self._repeats.first(place.ref, tried)
+        if first is None:
+            replay = await self._house.store.find_replay(place.ref, tried.key)
+            first = (response_id(replay.entry, place.ref), replay.request) if replay is not None else None
+        if first is None:
+            return False
+        id, request = first
+        if request != tried.request:
+            raise IdempotencyKeyReused("This Idempotency-Key was used for another request; send a new key.")
+        run = await self.runs.find(tenant, id[-16:], id[5:37])
+        if run is not None and (not asked.stream or await self.runs.kept(run)):
+            await self._tell(run, asked, client)
+            return True
+        made = await self.retrieve(tenant, id)
+        events = self._translation.whole(msgspec.json.decode(made, type=notes.Object)) if asked.stream else made
+        await client.send(200, "", NO_HEADERS, EVENTS if asked.stream else JSON, events)
+        return True
+
+    @contextmanager
+    def _going_on(self, place: Place) -> Iterator[None]:
+        """What the response goes on from is not erased meanwhile, though its id may be deleted."""
+        parent = place.ref.tenant, place.parent or ""
+        self._parents[parent] += 1
+        try:
+            yield
+        finally:
+            self._parents[parent] -= 1
+            if not self._parents[parent]:
+                del self._parents[parent]
 
     async def _background(
-        self, chat: Request, call: Call, who: Identity, speaker: Speaker, live: Live, record: ExchangeRecord
+        self,
+        place: Place,
+        chat: Request,
+        call: Call,
+        who: Identity,
+        speaker: Speaker,
+        live: Live,
+        record: ExchangeRecord,
     ) -> None:
         """Never raises: the response says what became of it."""
         try:
+            await self.places.made(place, who.policy)
             await speaker.go()
-            await run_as(self._dialect, chat, call, who, self._house, speaker, record)
+            with self._going_on(place):
+                await run_as(self._dialect, chat, call, who, self._house, speaker, record)
             if not live.ended:
                 await speaker.break_off("cancelled" if live.cancelled else record.error)
         except ProxyError as error:
@@ -146,6 +223,10 @@ class Responses:
         await self._follow(run, int(after), client)
 
     async def _follow(self, run: Live | Run, after: int, client: Client) -> None:
+        self.runs.following()
+        following = asyncio.current_task()
+        assert following is not None
+        client.on_gone(partial(_end, following))
         await client.start(200, "", NO_HEADERS, EVENTS, sized=False)
         async for event in self.runs.follow(run, after):
             if client.gone:
@@ -164,19 +245,24 @@ class Responses:
         """Its id is unknown from now on; responses that go on from it keep their context."""
         entry, tag = entry_of(id) or ("", "")
         run = await self.runs.find(tenant, tag, entry) if entry else None
+        if isinstance(run, Live) and run.recording:
+            async with asyncio.timeout(CANCEL_S):
+                await run.over()
         if run is not None:
             await self.runs.drop(run)
         noted = await self.places.found(tenant, id)
         if noted is None and run is None:
             raise not_found(id)
-        if noted is not None and noted.ref.kind == "chain":
-            await self._house.store.prune(noted.ref, noted.entry.id)
+        if noted is not None and noted.ref.kind == "conversation":
+            async with alone(self._house, noted.ref, self._house.policies.default):
+                noted = await self.places.found(tenant, id)
+                if noted is not None:
+                    left = msgspec.structs.replace(notes.read(noted.note), response=notes.NONE)
+                    await self._house.store.annotate(noted.ref, noted.entry.id, notes.encode(left))
+        elif noted is not None and (noted.ref.kind == "session" or (tenant, entry) in self._parents):
+            await self._house.store.annotate(noted.ref, noted.entry.id, b"")
         elif noted is not None:
-            kept = notes.read(noted.note)
-            left = notes.note(None, [*map(bytes, kept.input)], [*map(bytes, kept.output)])
-            await self._house.store.annotate(
-                noted.ref, noted.entry.id, left if noted.ref.kind == "conversation" else b""
-            )
+            await self._house.store.prune(noted.ref, noted.entry.id)
         return orjson.dumps({"id": id, "object": "response", "deleted": True})
 
     async def cancel(self, tenant: str, id: str) -> bytes:
@@ -233,30 +319,14 @@ class Responses:
             encoding="",
         )
 
-    def policy(self, headers: CIMultiDictProxy[str], asked: Asked) -> Policy:
-        named = headers.get(POLICY_HEADER)
-        policies = self._house.policies
-        policy = policies.named(named) if named is not None else policies.matching(asked.model)
+    def policy(self, request: Request, asked: Asked) -> Policy:
+        policy = self.places.policy(request)
         if asked.truncates is False:
             # all of it or nothing: the window only tells whether it fits
             policy = msgspec.structs.replace(policy, window=Window("fit"), summary=None, recall=None)
         return policy
 
-    def _who(self, request: Request, asked: Asked, place: Place) -> Identity:
-        return Identity(
-            session=place.session,
-            policy=self.policy(request.headers, asked),
-            record=asked.store and recorded(request.headers),
-        )
-
-    def _own(self, place: Place, asked: Asked, speaker: Speaker, tenant: str) -> Own:
-        def began(visit: Visit) -> None:
-            live = self.runs.live(tenant, place.entry)
-            if live is not None:
-                live.visit = visit
-                if live.cancelled:
-                    live.cancel()
-
+    def _own(self, place: Place, asked: Asked, speaker: Speaker, tenant: str, visits: "_Visits") -> Own:
         async def again(replay: Replay) -> bool:
             noted = await self._house.store.find(tenant, place.digits[32:], replay.entry)
             made = notes.response(notes.read(noted.note)) if noted else None
@@ -270,7 +340,7 @@ class Responses:
             entry=place.entry,
             lead=asked.instructions,
             truncates=asked.truncates is not False,
-            began=began,
+            began=visits.began,
             recorded=speaker.recorded,
             again=again,
         )
@@ -291,5 +361,25 @@ class Responses:
         return notes.read(run.state)
 
 
+class _Visits:
+    """The exchange that makes a response, for those who may end it."""
+
+    def __init__(self, runs: Runs, tenant: str, entry: str) -> None:
+        self._runs, self._tenant, self._entry = runs, tenant, entry
+        self.visit: Visit | None = None
+
+    def began(self, visit: Visit) -> None:
+        self.visit = visit
+        live = self._runs.live(self._tenant, self._entry)
+        if live is not None:
+            live.visit = visit
+            if live.cancelled:
+                live.cancel()
+
+
 class _Background(msgspec.Struct):
     background: bool | None = None
+
+
+def _end(task: asyncio.Task[object]) -> None:
+    task.cancel()

@@ -8,10 +8,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 
+import msgspec
+
 from proxy.conversation.entry import new_id
 from proxy.errors import Overloaded, PreviousResponseNotFound, StoreUnavailable
-from proxy.exchange.turnstile import Reason, Visit
 from proxy.resources import notes
+from proxy.resources.live import Live
 from proxy.stores.contract import End, Ref, Run, Store, tag
 
 TICK_S = 0.5
@@ -30,92 +32,6 @@ BACKGROUND_AT_MOST = 1000
 """Responses that nobody waits for."""
 
 
-class Live:
-    """A response that this process makes."""
-
-    __slots__ = (
-        "_waiting",
-        "begun",
-        "cancelled",
-        "ended",
-        "entry",
-        "events",
-        "first",
-        "keep",
-        "lost",
-        "recorded",
-        "recording",
-        "ref",
-        "state",
-        "ttl_s",
-        "visit",
-        "writing",
-        "written",
-    )
-
-    def __init__(self, ref: Ref, entry: str, ttl_s: int | None, state: bytes) -> None:
-        self.ref, self.entry, self.ttl_s = ref, entry, ttl_s
-        self.state = state
-        """A note: what readers are told."""
-        self.events: list[bytes] = []
-        self.first = 0
-        """The number of the first of `events`: those before are in the store alone."""
-        self.begun = False
-        """The store knows of it."""
-        self.ended = False
-        self.keep = False
-        """It did not become an entry: what is known of it stays as a run."""
-        self.lost = False
-        """Somebody took it for dead, or erased it: it must not be recorded any more."""
-        self.recording = False
-        """Its entry is being appended, or was."""
-        self.recorded = False
-        """Its entry was appended."""
-        self.cancelled = False
-        self.visit: Visit | None = None
-        self.written = time.monotonic()
-        self.writing = asyncio.Lock()
-        self._waiting: set[asyncio.Future[None]] = set()
-
-    @property
-    def upto(self) -> int:
-        return self.first + len(self.events)
-
-    def log(self, data: bytes) -> None:
-        """Adds whole events."""
-        if data:
-            self.events += [event + b"\n\n" for event in data.split(b"\n\n") if event]
-            self._changed()
-
-    def end(self, state: bytes, *, keep: bool) -> None:
-        if not self.ended:
-            self.state, self.keep, self.ended = state, keep, True
-            self._changed()
-
-    def cancel(self) -> None:
-        self.cancelled = True
-        if self.visit is not None:
-            self.visit.interrupt(Reason.CANCELLED)
-
-    async def changed(self) -> None:
-        """Until there are more events, or it has ended."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.add(future)
-        try:
-            await future
-        finally:
-            self._waiting.discard(future)
-
-    async def over(self) -> None:
-        while not self.ended:
-            await self.changed()
-
-    def _changed(self) -> None:
-        for future in self._waiting:
-            if not future.done():
-                future.set_result(None)
-
-
 class Runs:
     """The runs of this process, and a look at those of others."""
 
@@ -124,16 +40,19 @@ class Runs:
         store: Store,
         *,
         log_s: float,
+        shared: bool = False,
         silent_ms: int = SILENT_MS,
         failed: Callable[[bytes], bytes],
         say: Callable[[str], None],
         broke: Callable[[Exception], None],
     ) -> None:
-        """`log_s`: how long the log of an ended run is kept. `silent_ms`: who is silent for so long is dead. `failed`:
+        """`log_s`: how long the log of an ended run is kept. `shared`: other processes serve the same responses.
+        `silent_ms`: who is silent for so long is dead. `failed`:
         the state of a run whose owner died -> its state as a failed one. `say` is told in a line that the store cannot
         be written, `broke` of bugs."""
         self._store = store
         self._log_s = log_s
+        self._shared = shared
         self._silent_ms = silent_ms
         self._failed = failed
         self._say = say
@@ -141,6 +60,8 @@ class Runs:
         self._owner = new_id()
         self._lives: dict[tuple[str, str], Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writing: set[asyncio.Task[None]] = set()
+        self._followers: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.Task[None] | None = None
         self._swept = 0.0
         self._silent = False
@@ -153,6 +74,8 @@ class Runs:
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.wait((self._ticking,))
+        if self._writing:
+            await asyncio.wait(tuple(self._writing))
         try:
             await self._write_all()
         except StoreUnavailable as error:
@@ -165,7 +88,7 @@ class Runs:
 
     def spawn(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Runs `work` in a task of its own. Raises Overloaded."""
-        if len(self._tasks) >= BACKGROUND_AT_MOST:
+        if self.full:
             raise Overloaded("Too many responses are being made in the background; send it again later.")
         task = asyncio.create_task(work())
         self._tasks.add(task)
@@ -174,7 +97,44 @@ class Runs:
     def begin(self, ref: Ref, entry: str, ttl_s: int | None, state: bytes) -> Live:
         """From now on it is found. The store is told of it later."""
         live = self._lives[ref.tenant, entry] = Live(ref, entry, ttl_s, state)
+        if self._shared:
+            # others are asked for it as soon as its client knows the id
+            self._write_soon(live)
         return live
+
+    def ended(self, live: Live) -> None:
+        """Its log is whole: others can be asked for it too."""
+        if self._shared:
+            self._write_soon(live)
+
+    def _write_soon(self, live: Live) -> None:
+        task = asyncio.create_task(self._written_soon(live))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _written_soon(self, live: Live) -> None:
+        try:
+            await self._write(live)
+        except StoreUnavailable:
+            pass  # told, and tried again, by the next tick
+        except Exception as error:  # noqa: BLE001 - as there
+            self._broke(error)
+
+    @property
+    def full(self) -> bool:
+        return len(self._tasks) >= BACKGROUND_AT_MOST
+
+    def following(self) -> None:
+        """This task gives out events; it is ended when its client leaves, or the process stops."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._followers.add(task)
+        task.add_done_callback(self._followers.discard)
+
+    def stop(self) -> None:
+        """Nobody is given events any more."""
+        for task in self._followers:
+            task.cancel()
 
     async def announce(self, live: Live) -> None:
         """The store knows of it when this returns, so that it is not forgotten whatever happens to this process.
@@ -190,7 +150,8 @@ class Runs:
         live.begun = True
 
     def forget(self, live: Live) -> None:
-        self._lives.pop((live.ref.tenant, live.entry), None)
+        if self.live(live.ref.tenant, live.entry) is live:
+            del self._lives[live.ref.tenant, live.entry]
 
     def live(self, tenant: str, entry: str) -> Live | None:
         return self._lives.get((tenant, entry))
@@ -285,11 +246,13 @@ class Runs:
 
     async def _write_all(self) -> None:
         due = [live for live in self._lives.values() if self._due(live)]
+        done: list[BaseException | None] = []
         for at in range(0, len(due), AT_ONCE):
-            done = await asyncio.gather(*map(self._write, due[at : at + AT_ONCE]), return_exceptions=True)
-            for each in done:
-                if each is not None:
-                    raise each
+            done += await asyncio.gather(*map(self._write, due[at : at + AT_ONCE]), return_exceptions=True)
+        # one that cannot be written does not keep the others from being heard of
+        for each in done:
+            if each is not None:
+                raise each
 
     def _due(self, live: Live) -> bool:
         return live.ended or bool(live.events) or time.monotonic() - live.written >= BEAT_S
@@ -308,7 +271,8 @@ class Runs:
 
     async def _write(self, live: Live) -> None:
         async with live.writing:
-            await self._written(live)
+            if self.live(live.ref.tenant, live.entry) is live:
+                await self._written(live)
 
     async def _written(self, live: Live) -> None:
         events, state, ended = tuple(live.events), live.state, live.ended
@@ -349,18 +313,26 @@ class Runs:
         for run in await self._store.stale_runs(self._silent_ms, SWEPT_AT_ONCE):
             if run.owner == self._owner and self.live(run.ref.tenant, run.entry):
                 continue
-            state = self._failed(run.state)
-            event = _last_event(notes.response(notes.read(state)) or b"null", run.events)
+            noted = await self._store.find(run.ref.tenant, tag(run.ref), run.entry)
+            # it may have died right after the append
+            done = noted is not None and noted.entry.facts.state != "failed" and bool(noted.note)
+            state = noted.note if noted is not None and done else self._failed(run.state)
+            response = notes.response(notes.read(state)) or b"null"
             await self._store.log_run(
                 run.ref,
                 run.entry,
                 owner=run.owner,
-                events=(event,) if run.events else (),
+                events=(_last_event(response, run.events),) if run.events else (),
                 state=state,
-                end=End(self._log_s, keep=True),
+                end=End(self._log_s, keep=not done),
             )
 
 
+class _Status(msgspec.Struct):
+    status: str = "failed"
+
+
 def _last_event(response: bytes, number: int) -> bytes:
-    data = b'{"type":"response.failed","response":%b,"sequence_number":%d}' % (response, number)
-    return b"event: response.failed\ndata: %b\n\n" % data
+    name = f"response.{msgspec.json.decode(response, type=_Status).status}".encode()
+    data = b'{"type":"%b","response":%b,"sequence_number":%d}' % (name, response, number)
+    return b"event: %b\ndata: %b\n\n" % (name, data)

@@ -15,8 +15,8 @@ from proxy.errors import SessionConflict, UpstreamBroken
 from proxy.exchange.contract import NO_HEADERS, Client, Headers, Marks
 from proxy.exchange.turnstile import Reason
 from proxy.resources import notes
+from proxy.resources.live import Live
 from proxy.resources.notes import Object
-from proxy.resources.runs import Live
 
 JSON = (("Content-Type", "application/json"),)
 EVENTS = (("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-cache"))
@@ -60,9 +60,10 @@ class Speaker:
         dialect: Dialect,
         translation: Translation,
         begin: Callable[[bytes], Live | None],
+        echo: Object,
     ) -> None:
-        """`id`: 48 hex digits. `begin` is told the note of the unfinished response when its stream begins; from then on
-        there is a run of it, unless nobody may ask for it."""
+        """`id`: 48 hex digits. `echo`: members of the response that the policy decides. `begin` is told the note of the
+        unfinished response when its stream begins; from then on there is a run of it, unless nobody may ask for it."""
         self._client = client
         self._asked = asked
         self._id = id
@@ -70,6 +71,7 @@ class Speaker:
         self._dialect = dialect
         self._translation = translation
         self._begin = begin
+        self._echo = echo
         self._reader = dialect.reader(call, stream=True)
         self._plain = dialect.reader(call, stream=False)
         self._transcoder = translation.transcoder(asked, id, self._at)
@@ -133,7 +135,11 @@ class Speaker:
             self._plain.feed(body)
             self._plain.end()
             reply = self._plain.reply()
-        if reply is None or reply.message is None:
+            if reply.message is None:
+                error = UpstreamBroken("What the upstream answered is no completion.")
+                status, headers, body, marks = error.status, NO_HEADERS, self._dialect.error(error), (*marks, *JSON)
+                reply = None
+        if reply is None:
             self._refused(status, body)
             return await self._client.send(status, reason, headers, marks, body)
         made = self._response or self._made(reply)
@@ -250,13 +256,14 @@ class Speaker:
             self._live.end(self._note(made), keep=not self._live.recorded)
 
     def _unfinished(self, status: str) -> Object:
-        return self._translation.unfinished(self._asked, self._id, self._at, status)
+        return self._translation.unfinished(self._asked, self._id, self._at, status) | self._echo
 
     def _made(self, reply: Reply, status: str | None = None) -> Object:
-        return self._translation.answer(self._asked, self._id, self._at, reply, status=status)
+        return self._translation.answer(self._asked, self._id, self._at, reply, status=status) | self._echo
 
     def _note(self, made: Object) -> bytes:
-        return notes.note(made, self._asked.items)
+        items = self._asked.items
+        return notes.note(made, items, notes.places(items, self._translation) if self._asked.conversation else ())
 
 
 class _Error(msgspec.Struct, frozen=True):

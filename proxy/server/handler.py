@@ -126,10 +126,9 @@ class Handler:
             )
         first: list[bytes] = []
         if completions is not None and spoken is not None:
-            body = await self._body(request)
-            if stores(body.decoded) or named_by_member(body.decoded, policies):
-                return await self._exchange(self._chat(spoken), spoken, request, target, session, key, body, record)
-            first.append(body.raw)
+            peeked = await self._peek(request, first)
+            if peeked is not None and (stores(peeked.decoded) or named_by_member(peeked.decoded, policies)):
+                return await self._exchange(self._chat(spoken), spoken, request, target, session, key, peeked, record)
         elif spoken is not None and policies.session_members:
             peeked = await self._peek(request, first)
             if peeked is not None and named_by_member(peeked.decoded, policies):
@@ -154,6 +153,8 @@ class Handler:
             left_s = max(0.0, self._deadline - asyncio.get_running_loop().time())
             await asyncio.wait(running, timeout=left_s)
         turnstile.interrupt_all()
+        if self._stored is not None:
+            self._stored.responses.runs.stop()
         if running := self._running():
             await asyncio.wait(running, timeout=CLOSE_S)
 

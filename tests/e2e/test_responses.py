@@ -148,13 +148,17 @@ async def test_one_session_is_used_through_both_apis(
     client: AsyncOpenAI, served: Remora, upstream: ScriptedUpstream
 ) -> None:
     await served.chat("s", "one")
-    made = await client.responses.create(model="gpt-4o", input="two", extra_headers={"X-Session-Id": "s"})
+    named = {"X-Session-Id": "s"}
+    made = await client.responses.create(model="gpt-4o", input="two", extra_headers=named)
     assert sent(upstream.requests[-1]) == [("user", "one"), ("assistant", "reply 1"), ("user", "two")]
     await served.chat("s", "three")
     assert [text for _, text in sent(upstream.requests[-1])] == ["one", "reply 1", "two", "reply 2", "three"]
     # a branch from the response, in the same session
-    await client.responses.create(model="gpt-4o", input="other", previous_response_id=made.id)
+    await client.responses.create(model="gpt-4o", input="other", previous_response_id=made.id, extra_headers=named)
     assert [text for _, text in sent(upstream.requests[-1])] == ["one", "reply 1", "two", "reply 2", "other"]
+    # which is not made by accident: the session's next turn would follow it
+    with pytest.raises(openai.BadRequestError, match="part of a session"):
+        await client.responses.create(model="gpt-4o", input="other", previous_response_id=made.id)
 
 
 async def test_an_upstreams_refusal_is_relayed_and_nothing_is_kept(

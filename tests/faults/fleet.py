@@ -38,10 +38,10 @@ class Process:
                 self._listening.set()
         self._listening.set()
 
-    async def listens(self) -> None:
-        async with asyncio.timeout(START_S):
-            await self._listening.wait()
-        assert self.url, "\n".join(self.said)
+    async def listens(self) -> bool:
+        """False: it has ended."""
+        await self._listening.wait()
+        return bool(self.url)
 
     @property
     def pid(self) -> int:
@@ -50,7 +50,10 @@ class Process:
     @property
     def workers(self) -> list[int]:
         """The supervisor's, as many as there are now."""
-        return [int(child) for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        try:
+            return [int(child) for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        except OSError:
+            return []
 
     def send(self, number: signal.Signals) -> None:
         if self._process.returncode is None:
@@ -74,6 +77,8 @@ class Fleet:
         self._environ = {**os.environ, **variables}
         self._count = replicas
         self.processes: list[Process] = []
+        self.refusals: list[str] = []
+        """What processes said that did not begin."""
         self._burials: list[asyncio.Task[int]] = []
         self.complaints: list[str] = []
         """Lines of processes that are gone which tell of a bug."""
@@ -118,17 +123,29 @@ class Fleet:
                 os.kill(chance.choice(workers), signal.SIGKILL)
 
     async def _started(self) -> None:
-        await asyncio.gather(*(process.listens() for process in self.processes))
+        """Until all listen. What ends instead, because the store is away just then, is begun again."""
+        async with asyncio.timeout(START_S):
+            while True:
+                listen = await asyncio.gather(*(process.listens() for process in self.processes))
+                if all(listen):
+                    return
+                for process, good in zip(tuple(self.processes), listen, strict=True):
+                    if not good:
+                        assert all("store: " in line for line in process.said), "\n".join(process.said)
+                        self.refusals.append("\n".join(process.said))
+                        self.processes.remove(process)
+                        self._burials.append(asyncio.create_task(self._bury(process)))
+                        self.processes.append(await self._one())
 
     async def pause(self, chance: random.Random, seconds: float) -> None:
         """One that answers requests stands still for so long."""
         process = chance.choice(self.processes)
         pid = chance.choice(process.workers or [process.pid])
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
                 os.kill(pid, signal.SIGCONT)
 
     async def stop(self) -> list[int]:

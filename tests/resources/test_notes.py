@@ -39,8 +39,9 @@ def test_a_response_comes_back_as_it_was(output: list[dict[str, object]], input:
 
 
 def test_items_are_kept_without_a_response() -> None:
-    kept = notes.read(notes.note(None, [b'{"id":"a"}'], [b'{"id":"b"}']))
+    kept = notes.read(notes.note(None, [b'{"id":"a"}', b'{"id":"b"}'], (0, -1)))
     assert not kept.answers
     assert notes.response(kept) is None
-    assert [notes.item_id(item) for item in (*kept.input, *kept.output)] == ["a", "b"]
+    assert [notes.item_id(item) for item in kept.input] == ["a", "b"]
+    assert kept.places == (0, -1)
     assert notes.read(b"") == notes.Note()

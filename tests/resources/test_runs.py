@@ -8,7 +8,8 @@ import pytest
 
 from proxy.errors import Overloaded
 from proxy.resources import runs as module
-from proxy.resources.runs import Live, Runs
+from proxy.resources.live import Live
+from proxy.resources.runs import Runs
 from proxy.stores.contract import Ref, Run, Store, tag
 from proxy.stores.memory import MemoryStore
 

@@ -73,7 +73,7 @@ def read_input(
     """(chat messages, items with ids as JSON). `ours`: ids that the items came with are not kept.
 
     Raises InvalidBody; NotFound for a reference to what is not in `known`."""
-    if isinstance(value, str) and not ours:
+    if isinstance(value, str) and member == "input":
         value = [{"type": "message", "role": "user", "content": value}]
     items = [
         _resolved(present(each), known, f"{member}[{at}]") if refers(each) else present(each)

@@ -124,7 +124,7 @@ def read(body: bytes, id: str, known: Mapping[str, bytes] = NOTHING) -> Asked:
     state = read_state(said)
     if not (state.previous or state.conversation) and said.get("input") in (None, []):
         refuse("input", "is missing; send a string or a list of items")
-    messages, items = read_input(said.get("input", []), id, known)
+    messages, items = read_input(said.get("input", []), id, known, ours=bool(state.conversation))
     if not (messages or state.previous or state.conversation):
         refuse("input", "holds nothing that can be sent; send a message as well")
     chat["messages"] = written(messages, "input")

@@ -77,5 +77,3 @@ class Ear:
         schema, _, tag = f"{payload}".partition(" ")
         if schema == self._schema:
             self._waiting.hear(tag)
-
-

@@ -1,55 +1,11 @@
-"""An entry as one blob, so that a window of any length is one row to fetch and one call to decode; and a summary."""
-
-import msgspec
+"""Rows as this store keeps and joins them."""
 
 from proxy.conversation.entry import Entry
-from proxy.conversation.summary import Summary
+from proxy.stores.rows import key_of, pack, pack_summary, unpack_all, unpack_one, unpack_summary
 
-_Row = tuple[str, str, bytes, int, int, int, int, int, bool, bytes, bytes]
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[_Row]).decode
-_decode_summary = msgspec.msgpack.Decoder(tuple[str, str, int, str, int, int, str, str, int]).decode
-
-
-def pack(entry: Entry) -> bytes:
-    return _encode(
-        (
-            entry.id,
-            entry.parent,
-            entry.wire,
-            entry.count,
-            entry.upto,
-            entry.tokens,
-            entry.tokens_upto,
-            entry.turn,
-            entry.loose,
-            entry.digest,
-            entry.packed,
-        )
-    )
+__all__ = ["key_of", "pack", "pack_summary", "unpack", "unpack_one", "unpack_summary"]
 
 
 def unpack(count: int, run: bytes | None) -> list[Entry]:
     """`run` is so many rows joined by nothing; None where there are none."""
-    return [Entry(*row) for row in _decode(b"\xdd%b%b" % (count.to_bytes(4, "big"), run or b""))]
-
-
-def unpack_one(blob: bytes) -> Entry:
-    return Entry(*_decode(b"\x91" + blob)[0])
-
-
-def pack_summary(summary: Summary) -> bytes:
-    return _encode(msgspec.structs.astuple(summary))
-
-
-def unpack_summary(blob: bytes) -> Summary:
-    return Summary(*_decode_summary(blob))
-
-
-def key_of(id: str) -> bytes | None:
-    """An entry's id as it is stored; None if no entry can have it."""
-    try:
-        key = bytes.fromhex(id)
-    except ValueError:
-        return None
-    return key if len(key) == 16 and key.hex() == id else None
+    return unpack_all(count, run or b"")

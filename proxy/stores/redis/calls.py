@@ -1,8 +1,9 @@
 """How the store calls the server: what each of its parts is built on."""
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TypeVar, cast
 
 from proxy.errors import StoreUnavailable
 from proxy.stores.contract import Ref
@@ -12,6 +13,8 @@ from proxy.stores.redis.keys import Keys
 from proxy.stores.redis.link import Argument, Reply
 from proxy.stores.redis.nodes import Nodes
 from proxy.stores.redis.script import Script
+
+T = TypeVar("T")
 
 
 class Calls:
@@ -23,6 +26,7 @@ class Calls:
         self._guarded = now is time.time
         self._opened: tuple[Nodes, Keys, bytes] | None = None
         self._cache = Cache()
+        self._writes: set[asyncio.Task[object]] = set()
 
     def _ms(self) -> int:
         return int(self._now() * 1000)
@@ -35,6 +39,19 @@ class Calls:
         if self._opened is None:
             raise StoreUnavailable("The store is closed; the proxy is stopping, send the request again.")
         return self._opened
+
+    async def _surely(self, work: Coroutine[object, object, T]) -> T:
+        """It comes to its end whatever becomes of who waits: what takes several steps is not left between them."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._writes.add(task)
+        task.add_done_callback(self._written)
+        return await asyncio.shield(task)
+
+    def _written(self, task: "asyncio.Task[object]") -> None:
+        self._writes.discard(task)
+        if not task.cancelled():
+            # seen, even if nobody waits any more
+            task.exception()
 
     async def _run(self, script: Script, ref: Ref, *arguments: Argument) -> Reply:
         nodes, keys, _ = self._nodes()

@@ -27,6 +27,9 @@ class Erasing(Calls):
         return await self._run(pruning.REDACT, ref, self._clock(), id, rules, *told) == 1
 
     async def prune(self, ref: Ref, entry: str) -> bool:
+        return await self._surely(self._prune(ref, entry))
+
+    async def _prune(self, ref: Ref, entry: str) -> bool:
         _, keys, _ = self._nodes()
         tag = keys.tag(ref)
         self._cache.drop(ref)
@@ -36,6 +39,9 @@ class Erasing(Calls):
         return bool(known)
 
     async def erase(self, ref: Ref) -> bool:
+        return await self._surely(self._erase(ref))
+
+    async def _erase(self, ref: Ref) -> bool:
         nodes, keys, _ = self._nodes()
         tag = keys.tag(ref)
         self._cache.drop(ref)

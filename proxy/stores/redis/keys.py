@@ -21,6 +21,8 @@ class Keys:
         self.runs = self._space + b":runs"
         """A sorted set of `tag` and entry of the runs that go on, scored by a time at or before the last sign of
         life; some that have ended may still stand in it."""
+        self.moved = self._space + b":moved"
+        """The channel on which those who wait in lines are told."""
 
     def labels(self, tenant: str, kind: str) -> bytes:
         """A sorted set of the tenant's labelled refs of this kind, scored by when they were made; in a cluster each may

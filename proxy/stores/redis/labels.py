@@ -25,6 +25,9 @@ class Labels(Calls):
         return made, member, [made, member, rows.pack_ident(ref), keys.tag(ref), expires, guarded]
 
     async def label(self, ref: Ref, label: bytes, *, new: bool, ttl_s: int | None = None) -> bool:
+        return await self._surely(self._label(ref, label, new=new, ttl_s=ttl_s))
+
+    async def _label(self, ref: Ref, label: bytes, *, new: bool, ttl_s: int | None) -> bool:
         nodes, keys, _ = self._nodes()
         now = self._ms()
         labels, prefix = keys.labels(ref.tenant, ref.kind), rows.label_prefix(ref.name)

@@ -28,11 +28,14 @@ Answer = asyncio.Future["Reply | hiredis.ReplyError"]
 
 
 class Connection(asyncio.Protocol):
-    """`lost` is called once, when no answer will come any more."""
+    """`lost` is called once, when no answer will come any more; `told` with each message of a channel."""
 
-    def __init__(self, address: Address, lost: "Callable[[Connection], None]") -> None:
+    def __init__(
+        self, address: Address, lost: "Callable[[Connection], None]", told: Callable[[Reply], None] | None = None
+    ) -> None:
         self._address = address
         self._lost = lost
+        self._told = told
         self._reader = hiredis.Reader(notEnoughData=_MORE)
         self._waiting: deque[tuple[float, Answer]] = deque()
         self._transport: asyncio.Transport | None = None
@@ -67,6 +70,9 @@ class Connection(asyncio.Protocol):
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not _MORE:
+                if self._told is not None and isinstance(reply, list) and reply[0] == b"message":
+                    self._told(reply)
+                    continue
                 if not self._waiting:
                     # what nobody asked for: the server says why it closes the connection
                     self.drop(StoreUnavailable(meaning(f"{reply}", self._address)))
@@ -123,8 +129,10 @@ _MORE = _More()
 class Link:
     """The connection to a server, made when it is needed and made again after it was lost."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, told: Callable[[Reply], None] | None = None) -> None:
+        """`told`: see `Connection`."""
         self.address = address
+        self._told = told
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
         self._queued = 0
@@ -199,6 +207,10 @@ class Link:
             error = StoreUnavailable(f"Redis at {self.address} cannot be reached ({why}); check the server.")
         except StoreUnavailable as failure:
             error = failure
+        except BaseException:
+            if connection is not None:
+                connection.drop()
+            raise
         else:
             return connection
         if connection is not None:
@@ -208,13 +220,13 @@ class Link:
     async def _reach(self) -> Connection:
         address, loop = self.address, asyncio.get_running_loop()
         if address.path:
-            return (await loop.create_unix_connection(lambda: Connection(address, self._forget), address.path))[1]
+            return (await loop.create_unix_connection(self._protocol, address.path))[1]
         # reading certificates takes a while
         trust = await asyncio.to_thread(address.context) if address.tls else None
-        made = await loop.create_connection(
-            lambda: Connection(address, self._forget), address.host, address.port, ssl=trust
-        )
-        return made[1]
+        return (await loop.create_connection(self._protocol, address.host, address.port, ssl=trust))[1]
+
+    def _protocol(self) -> Connection:
+        return Connection(self.address, self._forget, self._told)
 
     async def _greet(self, connection: Connection) -> None:
         address = self.address

@@ -6,7 +6,7 @@ from typing import cast
 
 from proxy.errors import StoreUnavailable
 from proxy.stores.redis.address import Address
-from proxy.stores.redis.link import Argument, Link, Reply
+from proxy.stores.redis.link import Answer, Argument, Link, Reply
 from proxy.stores.redis.refusal import Refusal
 from proxy.stores.redis.script import Script
 
@@ -56,12 +56,18 @@ class Nodes:
                 raise
         return await self.ask(keys[0], b"EVAL", script.text, len(keys), *keys, *arguments)
 
-    def tell(self, key: bytes, *arguments: Argument) -> None:
-        """Sent behind what was asked about this key before; whether it is done, nobody is told."""
+    def tell(self, key: bytes, *arguments: Argument) -> Answer | None:
+        """Sent behind what was asked about this key before; nobody need look at the answer. None: not sent, for want of
+        a connection."""
         link = self._slots[slot(key)] if self.cluster else self._seed
         answer = link.tell(*arguments)
         if answer is not None:
             answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return answer
+
+    def addresses(self) -> list[Address]:
+        """Of all nodes."""
+        return [link.address for link in dict.fromkeys((self._seed, *self._slots))]
 
     async def _follow(self, number: int, arguments: tuple[Argument, ...]) -> Reply:
         link, asking = self._slots[number], False

@@ -1,5 +1,4 @@
-"""What is kept, as bytes: an entry as one blob, so that a window of any length is one call to decode; facts; summaries;
-replays; and the members of the list of refs."""
+"""What is kept, as bytes: entries and summaries; facts; replays; and the members of the list of refs."""
 
 import struct
 from collections.abc import Sequence
@@ -9,12 +8,35 @@ import msgspec
 from proxy.conversation.entry import Entry, Facts, Preamble
 from proxy.conversation.summary import Summary
 from proxy.stores.contract import Ref, Replay
+from proxy.stores.rows import key_of, pack, pack_summary, unpack_all, unpack_one, unpack_summary
 
-_Row = tuple[str, str, bytes, int, int, int, int, int, bool, bytes, bytes]
-_Summary = tuple[str, str, int, str, int, int, str, str, int]
+__all__ = [
+    "UNANCHORED",
+    "key_of",
+    "label_prefix",
+    "member",
+    "pack",
+    "pack_facts",
+    "pack_ident",
+    "pack_preamble",
+    "pack_ref",
+    "pack_replay",
+    "pack_summary",
+    "span",
+    "unpack",
+    "unpack_facts",
+    "unpack_ident",
+    "unpack_label",
+    "unpack_member",
+    "unpack_one",
+    "unpack_preamble",
+    "unpack_ref",
+    "unpack_replay",
+    "unpack_sticky",
+    "unpack_summaries",
+]
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[_Row]).decode
-_decode_summaries = msgspec.msgpack.Decoder(list[_Summary]).decode
 _decode_ident = msgspec.msgpack.Decoder(tuple[str, str]).decode
 _decode_ref = msgspec.msgpack.Decoder(tuple[str, str, str]).decode
 _decode_replay = msgspec.msgpack.Decoder(Replay).decode
@@ -24,35 +46,8 @@ _STICKY = struct.Struct(">Id")
 UNANCHORED = 0xFFFF_FFFF
 
 
-def pack(entry: Entry) -> bytes:
-    return _encode(
-        (
-            entry.id,
-            entry.parent,
-            entry.wire,
-            entry.count,
-            entry.upto,
-            entry.tokens,
-            entry.tokens_upto,
-            entry.turn,
-            entry.loose,
-            entry.digest,
-            entry.packed,
-        )
-    )
-
-
 def unpack(blobs: Sequence[bytes]) -> list[Entry]:
-    return [Entry(*row) for row in _decode(_joined(blobs))]
-
-
-def _joined(blobs: Sequence[bytes]) -> bytes:
-    # an array of as many, so that one call decodes them all
-    return b"".join((b"\xdd", len(blobs).to_bytes(4, "big"), *blobs))
-
-
-def unpack_one(blob: bytes) -> Entry:
-    return Entry(*_decode(b"\x91" + blob)[0])
+    return unpack_all(len(blobs), b"".join(blobs))
 
 
 def pack_facts(entry: Entry, facts: Facts) -> bytes:
@@ -92,12 +87,8 @@ def unpack_preamble(blob: bytes | None) -> Preamble | None:
     return Preamble(wire, int(tokens))
 
 
-def pack_summary(summary: Summary) -> bytes:
-    return _encode(msgspec.structs.astuple(summary))
-
-
 def unpack_summaries(blobs: Sequence[bytes]) -> tuple[Summary, ...]:
-    return tuple(Summary(*each) for each in _decode_summaries(_joined(blobs)))
+    return tuple(map(unpack_summary, blobs))
 
 
 def pack_replay(replay: Replay) -> bytes:
@@ -111,15 +102,6 @@ def unpack_replay(blob: bytes) -> Replay:
 def unpack_sticky(blob: bytes) -> tuple[float, Replay]:
     """When it was kept, in milliseconds, and what."""
     return _STICKY.unpack_from(blob)[1], _decode_replay(blob[_STICKY.size :])
-
-
-def key_of(id: str) -> bytes | None:
-    """An entry's id as it is stored; None if no entry can have it."""
-    try:
-        key = bytes.fromhex(id)
-    except ValueError:
-        return None
-    return key if len(key) == 16 and key.hex() == id else None
 
 
 def pack_ident(ref: Ref) -> bytes:

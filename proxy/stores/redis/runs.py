@@ -19,10 +19,15 @@ class Runs(Labels):
     async def begin_run(
         self, ref: Ref, entry: str, *, owner: str, state: bytes, ttl_s: int | None, recorded: bool = False
     ) -> bool:
-        nodes, keys, _ = self._nodes()
         id = rows.key_of(entry)
         if id is None:
             raise ValueError(f"{entry!r} is no id: 32 hex digits")
+        return await self._surely(self._begin_run(ref, id, owner, state, ttl_s, recorded=recorded))
+
+    async def _begin_run(
+        self, ref: Ref, id: bytes, owner: str, state: bytes, ttl_s: int | None, *, recorded: bool
+    ) -> bool:
+        nodes, keys, _ = self._nodes()
         now, tag = self._ms(), keys.tag(ref)
         _, member, making = self._making(ref, now, ttl_s)
         if nodes.cluster:
@@ -49,6 +54,11 @@ class Runs(Labels):
         events: Sequence[bytes] = (),
         state: bytes | None = None,
         end: End | None = None,
+    ) -> Run | None:
+        return await self._surely(self._log_run(ref, entry, owner, events, state, end))
+
+    async def _log_run(
+        self, ref: Ref, entry: str, owner: str, events: Sequence[bytes], state: bytes | None, end: End | None
     ) -> Run | None:
         nodes, keys, _ = self._nodes()
         tag = keys.tag(ref)
@@ -77,12 +87,12 @@ class Runs(Labels):
     async def cancel_run(self, ref: Ref, entry: str) -> Run | None:
         _, keys, _ = self._nodes()
         told = rows.key_of(entry) or b""
-        return _run(entry, await self._on_run(running.CANCEL, keys.tag(ref), told))
+        return _run(entry, await self._surely(self._on_run(running.CANCEL, keys.tag(ref), told)))
 
     async def drop_run(self, ref: Ref, entry: str) -> bool:
         _, keys, _ = self._nodes()
         tag = keys.tag(ref)
-        return await self._on_run(running.DROP, tag, rows.key_of(entry) or b"", tag) == 1
+        return await self._surely(self._on_run(running.DROP, tag, rows.key_of(entry) or b"", tag)) == 1
 
     async def _on_run(self, script: Script, tag: bytes, *arguments: Argument) -> Reply:
         nodes, keys, _ = self._nodes()

@@ -32,6 +32,7 @@ from proxy.stores.redis.address import Address, parse
 from proxy.stores.redis.erasing import Erasing
 from proxy.stores.redis.held import Cache, hold
 from proxy.stores.redis.keys import Keys, model_key, secret_key
+from proxy.stores.redis.lining import Lining
 from proxy.stores.redis.link import MOST_WAITING, Argument, Reply
 from proxy.stores.redis.listing import page
 from proxy.stores.redis.nodes import Nodes
@@ -49,13 +50,12 @@ def from_url(url: str) -> "RedisStore":
     return RedisStore(parse(url))
 
 
-class RedisStore(Erasing, Runs):
+class RedisStore(Erasing, Runs, Lining):
     searches = frozenset({"keywords", "embeddings"})
 
     def __init__(self, address: Address, *, now: Callable[[], float] = time.time) -> None:
         super().__init__(address, now=now)
         self._delivered: list[tuple[Ref, str]] = []
-        self._appending: set[asyncio.Task[Appended | Conflict]] = set()
 
     async def open(self) -> None:
         if self._opened:
@@ -71,6 +71,7 @@ class RedisStore(Erasing, Runs):
             await nodes.close()
             raise
         self._opened = nodes, Keys(self._address.space, secret), secret
+        self._start_lines(*self._opened[:2])
 
     async def _agree(self, nodes: Nodes, secret: bytes) -> bytes:
         """The secret that is kept; this one, if there was none."""
@@ -84,9 +85,10 @@ class RedisStore(Erasing, Runs):
 
     async def close(self) -> None:
         if self._opened:
-            if self._appending:
-                await asyncio.gather(*self._appending, return_exceptions=True)
+            if self._writes:
+                await asyncio.gather(*self._writes, return_exceptions=True)
             self._flush_delivered()
+            await self._stop_lines()
             nodes, *_ = self._opened
             self._opened = None
             self._cache = Cache()
@@ -139,17 +141,7 @@ class RedisStore(Erasing, Runs):
         return rows.unpack_one(at) if at else None, rows.unpack_one(after) if after else None
 
     async def append(self, append: Append) -> Appended | Conflict:
-        # a task of its own, so that it comes to its end whatever becomes of who waits
-        task = asyncio.get_running_loop().create_task(self._append(append))
-        self._appending.add(task)
-        task.add_done_callback(self._appended)
-        return await asyncio.shield(task)
-
-    def _appended(self, task: "asyncio.Task[Appended | Conflict]") -> None:
-        self._appending.discard(task)
-        if not task.cancelled():
-            # seen, even if nobody waits any more
-            task.exception()
+        return await self._surely(self._append(append))
 
     async def _append(self, append: Append) -> Appended | Conflict:
         nodes, keys, _ = self._nodes()
@@ -160,7 +152,11 @@ class RedisStore(Erasing, Runs):
         if nodes.cluster and member and (append.expected is None or not append.moves):
             # on another node: named there before it is, for a name without a ref does no harm
             await nodes.ask(keys.listed, b"ZADD", keys.listed, 0, member)
-        reply = await nodes.run(writing.APPEND, self._keys(nodes, keys, tag), *arguments)
+        script = writing.APPEND
+        if append.holder:
+            script = writing.APPEND_HELD
+            arguments += [append.holder, self._clock()]
+        reply = await nodes.run(script, self._keys(nodes, keys, tag), *arguments)
         match reply:
             case [0, bytes(generation), look]:
                 if nodes.cluster and look is not None:
@@ -289,6 +285,7 @@ class RedisStore(Erasing, Runs):
 
     async def ping(self) -> None:
         nodes, _, secret = self._nodes()
+        await self._have_left()
         # a write, which a server that cannot write refuses; and it is made again should the server have lost it
         if await self._agree(nodes, secret) != secret:
             raise StoreUnavailable(f"Redis at {self._address} holds another store than before; restart Remora.")

@@ -1,12 +1,12 @@
 """The scripts that write: append, summaries, replays, erasing, the sweep. Fields are explained in `script.py`."""
 
 from proxy.stores.contract import STICKY_MS
+from proxy.stores.redis.lines import LINE
 from proxy.stores.redis.script import BACKSTOP, CHAIN, ENTRY, ERASE, RUN, SLACK_MS, Script
 
 __all__ = ["SLACK_MS"]
 
-APPEND = Script(
-    f"""
+_BEGINNING = """
 local id, parent_id, expected, moves = ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
 local row, facts, plan, digest, preamble, rules = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 local whole, expires, kind, key, replay = ARGV[12] == '1', tonumber(ARGV[13]), ARGV[14], ARGV[15], ARGV[16]
@@ -14,8 +14,10 @@ local generation, member, due, guarded = ARGV[17], ARGV[18], ARGV[19], ARGV[20] 
 local note, ident = ARGV[21], ARGV[22]
 local f = call('HMGET', r, 'G', 'E', 'h', 'N', 'Q', 'q', 'B', 'L', 'Y', 'V')
 local known = f[1] and not over(f[2])
-if known and call('HEXISTS', r, 'i:' .. id) == 1 then return {{1}} end
+if known and call('HEXISTS', r, 'i:' .. id) == 1 then return {1} end
 local head = known and f[3] or ''
+"""
+_REST = f"""
 if moves and expected ~= head then return {{2, head}} end
 local b, i
 if parent_id ~= '' then
@@ -92,14 +94,35 @@ if KEYS[2] then
   if sooner then call('ZADD', KEYS[3], look, due .. g) end
 end
 return {{0, g, sooner and look or false}}
-""",
-    ENTRY,
-    CHAIN,
-    ERASE,
-    BACKSTOP,
-)
+"""
+_PARTS = ENTRY, CHAIN, ERASE, BACKSTOP
+
+APPEND = Script(_BEGINNING + _REST, *_PARTS)
 """Answers 0 (done; the generation; when to look at it, if sooner than was known), 1 (again), or 2 and the head. Without
 a generation the ref is not made."""
+
+APPEND_HELD = Script(
+    """
+local holder, at = ARGV[23], line_clock(tonumber(ARGV[24]))
+local function add()
+"""
+    + _BEGINNING
+    + """
+local first = call('ZRANGE', order, 0, 0)[1]
+if first and first ~= holder then return {2, head} end
+"""
+    + _REST
+    + """
+end
+if lapse(at) then tell() end
+local answer = add()
+if answer[1] < 2 and leave(holder) then tell() end
+return answer
+""",
+    *_PARTS,
+    LINE,
+)
+"""As `APPEND`, by one that must not have been overtaken in the line."""
 
 ERASE_REF = Script(
     """

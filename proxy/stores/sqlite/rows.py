@@ -1,65 +1,19 @@
-"""An entry as one blob, so that a window of any length is one row to fetch and one call to decode; and a summary."""
-
-import msgspec
+"""Rows as this store keeps and joins them, and how a ref is found."""
 
 from proxy.conversation.entry import Entry
-from proxy.conversation.summary import Summary
+from proxy.stores.rows import key_of, pack, pack_summary, unpack_all, unpack_one, unpack_summary
 
-_Row = tuple[str, str, bytes, int, int, int, int, int, bool, bytes, bytes]
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[_Row]).decode
-_decode_summary = msgspec.msgpack.Decoder(tuple[str, str, int, str, int, int, str, str, int]).decode
-
-
-def pack(entry: Entry) -> bytes:
-    return _encode(
-        (
-            entry.id,
-            entry.parent,
-            entry.wire,
-            entry.count,
-            entry.upto,
-            entry.tokens,
-            entry.tokens_upto,
-            entry.turn,
-            entry.loose,
-            entry.digest,
-            entry.packed,
-        )
-    )
-
-
-def unpack(run: bytes) -> list[Entry]:
-    """`run` is `RUN` of some rows: their number, a colon, their blobs joined by nothing."""
-    count, _, blobs = run.partition(b":")
-    return [Entry(*row) for row in _decode(b"\xdd%b%b" % (int(count or b"0").to_bytes(4, "big"), blobs))]
-
-
-def unpack_one(blob: bytes) -> Entry:
-    return Entry(*_decode(b"\x91" + blob)[0])
-
-
-def pack_summary(summary: Summary) -> bytes:
-    return _encode(msgspec.structs.astuple(summary))
-
-
-def unpack_summary(blob: bytes) -> Summary:
-    return Summary(*_decode_summary(blob))
-
+__all__ = ["REF", "RUN", "key_of", "pack", "pack_summary", "unpack", "unpack_one", "unpack_summary"]
 
 RUN = "count(*) || ':' || coalesce(group_concat(e.row, ''), '')"
 """Joined in SQL, because each row that Python fetches lets go of the interpreter lock and has to win it back. SQLite
 joins blobs as bytes, whatever they hold, and the reader's connection fetches text as bytes."""
 
-
-def key_of(id: str) -> bytes | None:
-    """An entry's id as it is stored; None if no entry can have it."""
-    try:
-        key = bytes.fromhex(id)
-    except ValueError:
-        return None
-    return key if len(key) == 16 and key.hex() == id else None
-
-
 REF = "r.tenant = ? AND r.kind = ? AND r.name = ? AND (r.expires IS NULL OR r.expires > ?)"
 """The condition that finds a ref `r` that is not over: its tenant, kind and name, and the time."""
+
+
+def unpack(run: bytes) -> list[Entry]:
+    """`run` is `RUN` of some rows: their number, a colon, their blobs joined by nothing."""
+    count, _, blobs = run.partition(b":")
+    return unpack_all(int(count or b"0"), blobs)

@@ -28,4 +28,9 @@ def fresh(server: Server) -> Iterator[Callable[[], str]]:
 
     yield make
     if made:
-        server.sql("SET client_min_messages = error", *[f"DROP SCHEMA IF EXISTS {name} CASCADE" for name in made])
+        # a test that failed may have left stores open: the next one shall not suffer from it
+        server.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'remora'",
+            "SET client_min_messages = error",
+            *[f"DROP SCHEMA IF EXISTS {name} CASCADE" for name in made],
+        )

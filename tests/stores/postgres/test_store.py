@@ -156,8 +156,9 @@ def rows_of(server: Server, schema: str) -> dict[str, int]:
 async def rows_read(server: Server, schema: str) -> int:
     """Of all tables, since they were made, once nobody is connected any more."""
     connected = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'remora'"
-    while server.sql(connected) != "0":  # noqa: ASYNC110 - it is another process that ends
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while server.sql(connected) != "0":  # noqa: ASYNC110 - it is another process that ends
+            await asyncio.sleep(0.01)
     counted = "(SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = '{0}')"
     counted += " + (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE schemaname = '{0}')"
     return int(server.sql("SELECT " + counted.format(schema)))

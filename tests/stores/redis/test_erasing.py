@@ -25,7 +25,7 @@ async def holds(address: Address, words: bytes) -> bool:
     found = False
     for key in keys:
         assert isinstance(key, bytes)
-        if await link.ask("TYPE", key) == "hash" or not key.endswith(b":u"):
+        if await link.ask("TYPE", key) == b"hash" or not key.endswith(b":u"):
             all = await link.ask("HGETALL", key)
             assert isinstance(all, list)
             found = found or any(words in each for each in all if isinstance(each, bytes))

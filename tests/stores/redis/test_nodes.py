@@ -1,6 +1,6 @@
 """In a cluster each key is asked for where it is, and the laws hold there too."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 
@@ -11,10 +11,12 @@ from proxy.stores.redis.address import parse
 from proxy.stores.redis.link import Link
 from proxy.stores.redis.nodes import SLOTS, slot
 from proxy.stores.redis.store import RedisStore, from_url
+from tests.stores.contract import Factory
 from tests.stores.laws.appending import Appending
 from tests.stores.laws.ending import Ending
 from tests.stores.laws.keeping import Keeping
 from tests.stores.laws.labelling import Labelling
+from tests.stores.laws.lining import Lining
 from tests.stores.laws.noting import Noting
 from tests.stores.laws.pruning import Pruning
 from tests.stores.laws.redacting import Redacting
@@ -46,10 +48,17 @@ def cluster() -> Iterator[Server]:
         yield server
 
 
-class TestCluster(Appending, Keeping, Ending, Telling, Noting, Labelling, Pruning, Redacting, Running):
+class TestCluster(Appending, Keeping, Ending, Telling, Noting, Labelling, Pruning, Redacting, Running, Lining):
     @pytest.fixture
     def clock(self) -> Clock:
         return Clock()
+
+    @pytest.fixture
+    def factory(self, cluster: Server) -> Factory:
+        def make(now: Callable[[], float]) -> RedisStore:
+            return RedisStore(parse(f"{cluster.url}?prefix=laws{next(NUMBERS)}"), now=now)
+
+        return make
 
     @pytest.fixture
     async def store(self, cluster: Server, clock: Clock) -> AsyncIterator[RedisStore]:
