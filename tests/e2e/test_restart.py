@@ -81,6 +81,8 @@ async def test_a_stop_ends_what_is_made_in_the_background(tmp_path: Path) -> Non
         body = {"model": "m", "input": "two", "background": True, "stream": True}
         async with http.post(f"{url}/v1/responses", json=body, headers=HEADERS) as reply:
             id = json.loads((await reply.content.readuntil(b"\n\n")).split(b"data: ")[1])["response"]["id"]
+            while b"output_text.delta" not in await reply.content.readuntil(b"\n\n"):
+                pass
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
         process, url = await start(upstream.url, tmp_path, REMORA_STOP_TIMEOUT="1s")

@@ -27,18 +27,20 @@ class Lining(Calls):
         values = (self._ms(), ref.tenant, ref.kind, ref.name, line, holder, keep_ms, wait)
         ahead, kept, left_ms = await self._calls().lines.ask(values)
         if kept and ahead:
-            self._waiting.behind(line, left_ms)
+            self._waiting.behind(line, holder, left_ms)
             if self._ear:
                 self._ear.open()
         else:
-            self._waiting.done(line)
+            self._waiting.done(line, holder)
         return Place(ahead, kept)
 
     def step_out(self, ref: Ref, holder: str) -> None:
         if self._batchers is None or self._pool is None:
             return
         line = tag(ref)
-        self._waiting.done(line)
+        self._waiting.done(line, holder)
+        # who is woken now asks behind it
+        self._waiting.hear(line)
         values = (self._ms(), ref.tenant, ref.kind, ref.name, line, holder, None, False)
         try:
             answer = self._batchers.lines.ask(values)

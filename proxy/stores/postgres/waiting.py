@@ -11,9 +11,11 @@ LEAST_S = 0.05
 class _Stand:
     """What is known here of one line."""
 
-    __slots__ = ("due", "heard")
+    __slots__ = ("behind", "due", "heard")
 
     def __init__(self) -> None:
+        self.behind: set[str] = set()
+        """Holders of this process that wait."""
         self.heard = False
         """Somebody may have moved up since this process last asked."""
         self.due: float | None = None
@@ -36,14 +38,18 @@ class Waiting:
         if len(self._stands) > MOST_LINES:
             del self._stands[next(iter(self._stands))]
 
-    def behind(self, tag: str, left_ms: int) -> None:
+    def behind(self, tag: str, holder: str, left_ms: int) -> None:
         """The answer: there is somebody before."""
         if stand := self._stands.get(tag):
+            stand.behind.add(holder)
             stand.due = asyncio.get_running_loop().time() + max(left_ms / 1000, LEAST_S)
 
-    def done(self, tag: str) -> None:
+    def done(self, tag: str, holder: str) -> None:
         """It need not wait, or does not any more."""
-        self._stands.pop(tag, None)
+        if stand := self._stands.get(tag):
+            stand.behind.discard(holder)
+            if not stand.behind:
+                del self._stands[tag]
 
     async def moved(self, tag: str, timeout_s: float) -> None:
         """See `Store.moved`."""

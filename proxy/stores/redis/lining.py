@@ -38,10 +38,10 @@ class Lining(Calls):
         reply = await nodes.run(lines.LINE_UP, (main,), *told)
         ahead, kept, left_ms = cast("tuple[int, int, int]", reply)
         if kept and ahead:
-            self._waiting.behind(main, left_ms)
+            self._waiting.behind(main, holder, left_ms)
             self._listen()
         else:
-            self._waiting.done(main)
+            self._waiting.done(main, holder)
         return Place(ahead, bool(kept))
 
     def step_out(self, ref: Ref, holder: str) -> None:
@@ -50,7 +50,9 @@ class Lining(Calls):
             return
         nodes, keys, _ = self._opened
         main = keys.main(keys.tag(ref))
-        self._waiting.done(main)
+        self._waiting.done(main, holder)
+        # who is woken now asks behind it
+        self._waiting.hear(main)
         # whole, not by its digest: tried again, it would come behind a new place
         script = lines.STEP_OUT.text
         answer = nodes.tell(main, b"EVAL", script, 1, main, self._ms(), holder)

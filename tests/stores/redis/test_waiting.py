@@ -43,23 +43,25 @@ async def test_what_was_heard_between_asking_and_waiting_counts_once() -> None:
     waiting = hearing()
     waiting.asking(ONE)
     waiting.hear(ONE)
-    waiting.behind(ONE, 60_000)
+    waiting.behind(ONE, "a", 60_000)
     assert await took(waiting, 30) < 5
     assert await took(waiting, 0.1) > 0.05
     waiting.hear(ONE)
     waiting.asking(ONE)
     assert await took(waiting, 0.1) > 0.05
-    waiting.done(ONE)
+    waiting.done(ONE, "b")
+    assert waiting._stands
+    waiting.done(ONE, "a")
     assert waiting._stands == {}
 
 
 async def test_it_ends_when_the_first_one_may_have_lost_its_place() -> None:
     waiting = hearing()
     waiting.asking(ONE)
-    waiting.behind(ONE, 100)
+    waiting.behind(ONE, "a", 100)
     assert 0.05 < await took(waiting, 30) < 5
     # and is no running in circles, should that one's place be over long since
-    waiting.behind(ONE, -100)
+    waiting.behind(ONE, "a", -100)
     assert await took(waiting, 30) >= module.LEAST_S / 2
 
 
