@@ -33,7 +33,7 @@ from proxy.server.passthrough import Relay
 from proxy.server.routes import admin_app, client_app
 from proxy.server.stored import Stored
 from proxy.settings import Settings
-from proxy.stores import open_store
+from proxy.stores import is_shared, open_store
 from proxy.stores.contract import Store
 from proxy.stores.retention import sweep
 from proxy.tokens import vocabulary
@@ -102,7 +102,7 @@ async def running(settings: Settings, policies: Policies, *, shared: bool = Fals
             observe=log.exchange,
             broke=lambda error: say(traced(error)),
             max_queue=settings.max_queue,
-            shared=shared,
+            shared=shared or is_shared(settings.store),
         )
         if house.lines is not None:
             house.lines.open()

@@ -114,6 +114,10 @@ class Responses:
         if self.runs.full:
             raise Overloaded("Too many responses are being made in the background; send it again later.")
         if tried is not None:
+            if tried.again and (first := self._repeats.first(place.ref, tried)):
+                # it came while this one was looked for
+                await self._tell_again(place.ref.tenant, first, asked, tried, client)
+                return
             self._repeats.begin(place.ref, place.id, tried)
         live, made = speaker.announce()
         await self.runs.announce(live)
@@ -143,17 +147,22 @@ class Responses:
             first = (response_id(replay.entry, place.ref), replay.request) if replay is not None else None
         if first is None:
             return False
+        await self._tell_again(tenant, first, asked, tried, client)
+        return True
+
+    async def _tell_again(
+        self, tenant: str, first: tuple[str, bytes], asked: Asked, tried: Attempt, client: Client
+    ) -> None:
         id, request = first
         if request != tried.request:
             raise IdempotencyKeyReused("This Idempotency-Key was used for another request; send a new key.")
         run = await self.runs.find(tenant, id[-16:], id[5:37])
         if run is not None and (not asked.stream or await self.runs.kept(run)):
             await self._tell(run, asked, client)
-            return True
+            return
         made = await self.retrieve(tenant, id)
         events = self._translation.whole(msgspec.json.decode(made, type=notes.Object)) if asked.stream else made
         await client.send(200, "", NO_HEADERS, EVENTS if asked.stream else JSON, events)
-        return True
 
     @contextmanager
     def _going_on(self, place: Place) -> Iterator[None]:

@@ -29,3 +29,8 @@ def open_store(url: str) -> Store:
             f"store: {scheme[:20]!r} names no store; it starts with one of {known} (sqlite:///remora.db)"
         )
     return factory(url)
+
+
+def is_shared(url: str) -> bool:
+    """Other processes work on the same store, as a rule: it is a server."""
+    return url.partition(":")[0].lower() not in ("memory", "sqlite")

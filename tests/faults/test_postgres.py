@@ -22,4 +22,4 @@ async def test_workers_that_are_killed_and_paused_lose_double_and_mix_nothing(tm
             await asyncio.to_thread(server.start)
 
         # a pause takes long: the stores' laws know of lapsed places too
-        await run(tmp_path, server.url(), (store, store, replica, store), pauses=int(KILLS > 6))
+        await run(tmp_path, server.url(), (store, store, replica, store), pauses=int(KILLS > 10))
