@@ -58,7 +58,7 @@ async def run(folder: Path, store: str, kills: Sequence[Kill], *more: str, repli
             async with remora(upstream.url, folder, store=store, watched=False) as proxy:
                 found = await judged(hammer, model, proxy)
             print(f"{done} kills before, {hammer.acknowledged} of {len(hammer.said)} turns acknowledged,",  # noqa: T201
-                  f"slowest {hammer.slowest_s:.1f} s, {dict(hammer.outcomes)}", running.refusals, found)  # fmt: skip
+                  f"slowest {hammer.slowest_s:.1f} s, {dict(hammer.outcomes)}", running.refusals, statuses, found)  # fmt: skip
             assert found == []
             assert running.complaints == []
             assert hammer.hung == []

@@ -41,6 +41,14 @@ class Process:
     async def listens(self) -> bool:
         """False: it has ended."""
         await self._listening.wait()
+        if self.url:
+            # who is told to stop in the moment between its line and its first request ends by the signal
+            host, port = self.admin.removeprefix("http://").split(":")
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                reader, writer = await asyncio.open_connection(host, int(port))
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+                await reader.readuntil(b"\r\n\r\n")
+                writer.close()
         return bool(self.url)
 
     @property

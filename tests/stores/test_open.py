@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.errors import SettingsError
-from proxy.stores import FACTORIES, open_store
+from proxy.stores import FACTORIES, is_shared, open_store
 from proxy.stores.memory import MemoryStore
 from proxy.stores.postgres.store import PostgresStore
 from proxy.stores.redis.store import RedisStore
@@ -32,3 +32,8 @@ def test_an_unknown_scheme_is_refused_in_one_line(url: str) -> None:
     assert repr(url.partition(":")[0]) in said
     assert all(f"{scheme}:" in said for scheme in FACTORIES)
     assert "\n" not in said
+
+
+def test_servers_are_shared() -> None:
+    shared = {scheme for scheme in FACTORIES if is_shared(f"{scheme}://x")}
+    assert shared == {"postgresql", "postgres", "redis", "rediss", "unix"}
