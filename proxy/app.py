@@ -57,13 +57,14 @@ class Running(NamedTuple):
 async def serve(settings: Settings, policies: Policies) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status. Raises SettingsError before anything is served."""
     async with running(settings, policies) as here:
-        say(start_line(settings, policies, here.listen, here.admin))
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         loop.add_signal_handler(signal.SIGINT, stop.set)
         loop.add_signal_handler(signal.SIGHUP, _reload, here.house, settings)
         settle()
+        # whoever reads this may send a signal at once
+        say(start_line(settings, policies, here.listen, here.admin))
         await stop.wait()
         say(STOPPING)
     return 0

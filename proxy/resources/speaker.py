@@ -11,7 +11,7 @@ import msgspec
 
 from proxy.conversation.reply import Reply
 from proxy.dialects.contract import Asked, Call, Dialect, Translation
-from proxy.errors import SessionConflict, UpstreamBroken
+from proxy.errors import ProxyError, SessionConflict, UpstreamBroken
 from proxy.exchange.contract import NO_HEADERS, Client, Headers, Marks
 from proxy.exchange.turnstile import Reason
 from proxy.resources import notes
@@ -137,7 +137,12 @@ class Speaker:
             reply = self._plain.reply()
             if reply.message is None:
                 error = UpstreamBroken("What the upstream answered is no completion.")
-                status, headers, body, marks = error.status, NO_HEADERS, self._dialect.error(error), (*marks, *JSON)
+                status, headers, body, marks = (
+                    error.status,
+                    NO_HEADERS,
+                    self._dialect.error(error),
+                    (*marks, *_told(error)),
+                )
                 reply = None
         if reply is None:
             self._refused(status, body)
@@ -204,7 +209,7 @@ class Speaker:
         self._over(made)
         if not cancelled:
             error = UpstreamBroken(BROKEN)
-            await self._client.send(error.status, "", NO_HEADERS, JSON, self._dialect.error(error))
+            await self._client.send(error.status, "", NO_HEADERS, _told(error), self._dialect.error(error))
 
     async def fail(self, message: str, code: str = "server_error") -> None:
         """The exchange of an announced response ended before there was a reply."""
@@ -264,6 +269,10 @@ class Speaker:
     def _note(self, made: Object) -> bytes:
         items = self._asked.items
         return notes.note(made, items, notes.places(items, self._translation) if self._asked.conversation else ())
+
+
+def _told(error: ProxyError) -> Marks:
+    return (*JSON, ("X-Remora-Error", error.code), ("x-should-retry", "false"))
 
 
 class _Error(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.app import Remora, remora, sent
 from tests.support.upstream import ScriptedUpstream, model
 
-EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "30"))
 _tenants = itertools.count()
 Line = tuple[tuple[str, str], ...]
 

@@ -23,7 +23,7 @@ from tests.support.openresponses import check_error, check_reply, check_stream
 from tests.support.steps import stepping
 from tests.support.upstream import Received, Script, ScriptedUpstream, plain
 
-EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "40"))
 WITHIN_S = 10.0
 Json = Any
 T = TypeVar("T")

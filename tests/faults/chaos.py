@@ -57,8 +57,10 @@ async def run(folder: Path, store: str, kills: Sequence[Kill], *more: str, repli
             statuses = await running.stop()
             async with remora(upstream.url, folder, store=store, watched=False) as proxy:
                 found = await judged(hammer, model, proxy)
-            print(f"{done} kills before, {hammer.acknowledged} of {len(hammer.said)} turns acknowledged,",  # noqa: T201
-                  f"slowest {hammer.slowest_s:.1f} s, {dict(hammer.outcomes)}", running.refusals, statuses, found)  # fmt: skip
+            print(  # noqa: T201 - figures, for those who run many kills
+                f"{done} kills before, {hammer.acknowledged} of {len(hammer.said)} turns acknowledged, "
+                f"slowest {hammer.slowest_s:.1f} s, {dict(hammer.outcomes)} {running.refusals} {statuses} {found}"
+            )
             assert found == []
             assert running.complaints == []
             assert hammer.hung == []

@@ -5,10 +5,12 @@ from typing import Final
 from proxy.errors import StoreUnavailable
 from proxy.stores.redis.address import Address
 
+LOADING: Final = "is loading its data"
+
 MEANINGS: Final = {
     "OOM": "is out of memory; give it more (maxmemory), or let sessions expire",
     "READONLY": "is a read-only replica; name the primary in the store's URL, or wait for the failover",
-    "LOADING": "is loading its data after a start; wait until it has",
+    "LOADING": f"{LOADING} after a start; wait until it has",
     "MISCONF": "cannot write its data to disk; look at its log and free some space",
     "MASTERDOWN": "is a replica that lost its primary; check the primary",
     "CLUSTERDOWN": "is a cluster that is down; check its nodes",

@@ -36,9 +36,12 @@ from proxy.stores.redis.lining import Lining
 from proxy.stores.redis.link import MOST_WAITING, Argument, Reply
 from proxy.stores.redis.listing import page
 from proxy.stores.redis.nodes import Nodes
+from proxy.stores.redis.refusal import LOADING
 from proxy.stores.redis.runs import Runs
 from proxy.stores.redis.script import Script
 
+PATIENCE_S = 10.0
+"""How long a server that is still loading its data is waited for."""
 VERSION = b"1"
 """Of the layout; stands before the secret."""
 RECORDS_A_PAGE = 32
@@ -60,16 +63,21 @@ class RedisStore(Erasing, Runs, Lining):
     async def open(self) -> None:
         if self._opened:
             return
-        nodes = Nodes(self._address)
-        try:
-            await nodes.open()
-            secret = await self._agree(nodes, os.urandom(32))
-        except StoreUnavailable as error:
-            await nodes.close()
-            raise SettingsError(f"store: {error.message}") from error
-        except BaseException:
-            await nodes.close()
-            raise
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            nodes = Nodes(self._address)
+            try:
+                await nodes.open()
+                secret = await self._agree(nodes, os.urandom(32))
+                break
+            except StoreUnavailable as error:
+                await nodes.close()
+                if LOADING not in error.message or time.monotonic() > deadline:
+                    raise SettingsError(f"store: {error.message}") from error
+            except BaseException:
+                await nodes.close()
+                raise
+            await asyncio.sleep(0.2)
         self._opened = nodes, Keys(self._address.space, secret), secret
         self._start_lines(*self._opened[:2])
 
