@@ -3,6 +3,7 @@
     ProxyError
     ├── BadRequest 400
     │   ├── InvalidBody             invalid_body
+    │   │   └── MutuallyExclusive   mutually_exclusive_parameters
     │   ├── InvalidSessionId        invalid_session_id
     │   ├── InvalidHeader           invalid_header
     │   ├── UnknownPolicy           unknown_policy
@@ -61,6 +62,12 @@ class BadRequest(ProxyError):
 
 class InvalidBody(BadRequest):
     code = "invalid_body"
+
+
+class MutuallyExclusive(InvalidBody):
+    """Two members of which only one may be given."""
+
+    code = "mutually_exclusive_parameters"
 
 
 class InvalidSessionId(BadRequest):

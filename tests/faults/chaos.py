@@ -11,7 +11,7 @@ from tests.faults.hammer import Hammer, Model, judged
 from tests.support.app import remora
 from tests.support.upstream import Received, Script, ScriptedUpstream
 
-KILLS = int(os.environ.get("TEST_KILLS", "4"))
+KILLS = int(os.environ.get("TEST_KILLS", "2"))
 PAST_THE_LEASE_S = 11.5
 SESSIONS = 6
 CLIENTS = 3

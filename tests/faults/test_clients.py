@@ -18,7 +18,7 @@ from tests.e2e.test_disconnect import delta
 from tests.support.app import Remora, remora, said
 from tests.support.upstream import Received, Script, ScriptedUpstream, Step, Wait, chunk, head
 
-CLIENTS = int(os.environ.get("TEST_CLIENTS", "100"))
+CLIENTS = int(os.environ.get("TEST_CLIENTS", "40"))
 WITHIN_S = 20 + CLIENTS / 10
 PADDING = b": " + b"x" * 1021 + b"\n"
 """A comment, of which nothing is kept."""

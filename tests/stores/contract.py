@@ -25,7 +25,7 @@ from tests.stores.model import Model, Step, compare, steps
 
 Factory = Callable[[Callable[[], float]], Store]
 
-EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "15"))
 
 
 class Laws(

@@ -5,19 +5,13 @@ from collections.abc import Mapping
 import msgspec
 
 from proxy.dialects.responses.fields import flag, object_, one_of, only, refuse, some_text
-from proxy.errors import InvalidBody
+from proxy.errors import InvalidBody, MutuallyExclusive
 
 MEMBERS = frozenset({
     "background", "context_management", "conversation", "conversation_id", "previous_response_id", "store",
     "truncation",
 })  # fmt: skip
 """The members of a request that are read here."""
-
-
-class MutuallyExclusive(InvalidBody):
-    """Two members of which only one may be given; code and message are those of the public API."""
-
-    code = "mutually_exclusive_parameters"
 
 
 class State(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from tests.stores.making import CHAIN, CONVERSATION, REF, Clock, adding, entry, 
 LONG = 60_000
 SHORT = 40
 FIRST = Place(0, kept=True)
-EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "15"))
 
 _refs = st.integers(0, 2)
 _holders = st.sampled_from("abc")

@@ -14,7 +14,7 @@ from proxy.conversation.words import Words
 from proxy.stores.contract import Appended, Index, Postings, Ref, Store, Vectors
 from tests.stores.making import REF, Clock, adding, entry, listed, talk
 
-EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "15"))
 MODEL = "embedder"
 
 
