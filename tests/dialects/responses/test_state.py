@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from proxy.dialects.responses.state import MEMBERS, MutuallyExclusive, State, echo_of, read_state
-from proxy.errors import InvalidBody
+from proxy.dialects.responses.state import MEMBERS, State, echo_of, read_state
+from proxy.errors import InvalidBody, MutuallyExclusive
 
 
 def test_a_request_that_says_nothing_is_kept_and_begins() -> None:
