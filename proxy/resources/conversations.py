@@ -33,10 +33,7 @@ from proxy.stores.contract import Append, Appended, Noted, Redaction, Ref, tag
 ITEMS_AT_ONCE = 20
 """As OpenAI allows."""
 READ_AT_ONCE = 32
-METADATA, NAME_CHARS, VALUE_CHARS = 16, 64, 512
 TRIES = 100
-
-Items = Sequence[msgspec.Raw]
 
 
 class _Label(msgspec.Struct):

@@ -55,6 +55,10 @@ class Repeats:
         if not tried.sticky:
             self._begun.pop((ref, tried.key), None)
 
+    def failed(self, ref: Ref, tried: Attempt) -> None:
+        """It was not begun after all."""
+        self._begun.pop((ref, tried.key), None)
+
     def ended(self, request: Request, entry: str, client: Client) -> None:
         """The exchange is over; if the client has all of the reply, the same body again is a new request."""
         tried = attempt(request.headers, request.body)

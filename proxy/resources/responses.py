@@ -16,7 +16,7 @@ import orjson
 
 from proxy.context.contract import Window
 from proxy.dialects.contract import Asked, Call, Dialect, Translation
-from proxy.errors import IdempotencyKeyReused, InvalidBody, InvalidHeader, Overloaded, ProxyError
+from proxy.errors import IdempotencyKeyReused, InvalidBody, InvalidHeader, Overloaded, ProxyError, StoreUnavailable
 from proxy.exchange.contract import NO_HEADERS, Client, Request
 from proxy.exchange.house import House
 from proxy.exchange.identify import Identity, Own, recorded
@@ -120,12 +120,15 @@ class Responses:
                 return
             self._repeats.begin(place.ref, place.id, tried)
         live, made = speaker.announce()
-        await self.runs.announce(live)
         log = msgspec.structs.replace(record)
         try:
+            await self.runs.announce(live)
             self.runs.spawn(lambda: self._background(place, chat, call, who, speaker, live, log))
-        except Overloaded:
-            await self.runs.drop(live)
+        except ProxyError as error:
+            if tried is not None:
+                self._repeats.failed(place.ref, tried)
+            if isinstance(error, Overloaded):
+                await self.runs.drop(live)
             raise
         record.kind, record.status = "background", 200
         await self._tell(live, asked, client, notes.encode(made))
@@ -255,8 +258,11 @@ class Responses:
         entry, tag = entry_of(id) or ("", "")
         run = await self.runs.find(tenant, tag, entry) if entry else None
         if isinstance(run, Live) and run.recording:
-            async with asyncio.timeout(CANCEL_S):
-                await run.over()
+            try:
+                async with asyncio.timeout(CANCEL_S):
+                    await run.over()
+            except TimeoutError as error:
+                raise StoreUnavailable("The response is still being recorded; delete it again in a while.") from error
         if run is not None:
             await self.runs.drop(run)
         noted = await self.places.found(tenant, id)

@@ -22,6 +22,8 @@ BEAT_S = 1.0
 """How often the owner of a run that has nothing to write says that it is alive."""
 SILENT_MS = 10_000
 """An owner who was silent for so long is dead: its run has failed."""
+UNWRITTEN_S = 60.0
+"""A run that has ended is kept in memory for so long where the store cannot be written."""
 SWEEP_EVERY_S = 2.0
 SWEPT_AT_ONCE = 20
 READ_AT_ONCE = 256
@@ -47,9 +49,8 @@ class Runs:
         broke: Callable[[Exception], None],
     ) -> None:
         """`log_s`: how long the log of an ended run is kept. `shared`: other processes serve the same responses.
-        `silent_ms`: who is silent for so long is dead. `failed`:
-        the state of a run whose owner died -> its state as a failed one. `say` is told in a line that the store cannot
-        be written, `broke` of bugs."""
+        `silent_ms`: who is silent for so long is dead. `failed`: the state of a run whose owner died -> its state as a
+        failed one. `say` is told in a line that the store cannot be written, `broke` of bugs."""
         self._store = store
         self._log_s = log_s
         self._shared = shared
@@ -99,18 +100,11 @@ class Runs:
         live = self._lives[ref.tenant, entry] = Live(ref, entry, ttl_s, state)
         if self._shared:
             # others are asked for it as soon as its client knows the id
-            self._write_soon(live)
+            task = asyncio.create_task(self._written_soon(live))
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
         return live
 
-    def ended(self, live: Live) -> None:
-        """Its log is whole: others can be asked for it too."""
-        if self._shared:
-            self._write_soon(live)
-
-    def _write_soon(self, live: Live) -> None:
-        task = asyncio.create_task(self._written_soon(live))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
 
     async def _written_soon(self, live: Live) -> None:
         try:
@@ -241,8 +235,15 @@ class Runs:
                 if not self._silent:
                     self._say(f"the logs of responses cannot be written, which is tried again: {error.message}")
                 self._silent = True
+                self._give_up()
             except Exception as error:  # noqa: BLE001 - a bug with one run must not leave the others without heartbeats
                 self._broke(error)
+
+    def _give_up(self) -> None:
+        """What ended and could not be written for long is given up: it would pile up while the store is away."""
+        for live in tuple(self._lives.values()):
+            if live.ended and time.monotonic() - live.written > UNWRITTEN_S:
+                self.forget(live)
 
     async def _write_all(self) -> None:
         due = [live for live in self._lives.values() if self._due(live)]
