@@ -65,7 +65,7 @@ NEVER: dict[str, set[str]] = {
 ALONE = {"dialects", "stores"}
 """Folders whose files (or inner folders) are variants: each imports its contract, and none another."""
 
-SHARED = {"contract", "picking", "retention", "rows"}
+SHARED = {"contract", "picking", "retention", "rows", "waiting"}
 """What such folders hold beside the variants."""
 
 

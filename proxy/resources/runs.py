@@ -105,7 +105,6 @@ class Runs:
             task.add_done_callback(self._writing.discard)
         return live
 
-
     async def _written_soon(self, live: Live) -> None:
         try:
             await self._write(live)

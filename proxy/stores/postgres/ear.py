@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from proxy.stores.postgres import failures
 from proxy.stores.postgres.pool import Connection
-from proxy.stores.postgres.waiting import Waiting
+from proxy.stores.waiting import Waiting
 
 CHANNEL = "remora"
 FIRST_PAUSE_S = 0.1
@@ -20,7 +20,7 @@ LOOK_S = 20.0
 class Ear:
     """`schema` is the one whose lines are listened for."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], schema: str, waiting: Waiting) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], schema: str, waiting: Waiting[str]) -> None:
         self._connect = connect
         self._schema = schema
         self._waiting = waiting

@@ -9,7 +9,7 @@ from proxy.stores.postgres import asks
 from proxy.stores.postgres.address import Address
 from proxy.stores.postgres.calls import Calls, Row
 from proxy.stores.postgres.ear import Ear
-from proxy.stores.postgres.waiting import Waiting
+from proxy.stores.waiting import Waiting
 
 DEAF_S = 0.25
 
@@ -17,7 +17,7 @@ DEAF_S = 0.25
 class Lining(Calls):
     def __init__(self, address: Address, *, now: Callable[[], float] | None = None) -> None:
         super().__init__(address, now=now)
-        self._waiting = Waiting(DEAF_S)
+        self._waiting = Waiting[str](DEAF_S)
         self._ear: Ear | None = None
         self._leaving: set[asyncio.Future[Row]] = set()
 

@@ -13,7 +13,7 @@ from proxy.errors import StoreUnavailable
 from proxy.stores.redis.address import Address
 from proxy.stores.redis.link import Connection, Link, Reply
 from proxy.stores.redis.refusal import Refusal
-from proxy.stores.redis.waiting import Waiting
+from proxy.stores.waiting import Waiting
 
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
@@ -34,7 +34,7 @@ class _Listening(Link):
 class Ear:
     """`addresses` gives the nodes to try. What is said on `channel` is a line's name."""
 
-    def __init__(self, addresses: Callable[[], Sequence[Address]], channel: bytes, waiting: Waiting) -> None:
+    def __init__(self, addresses: Callable[[], Sequence[Address]], channel: bytes, waiting: Waiting[bytes]) -> None:
         self._addresses = addresses
         self._channel = channel
         self._waiting = waiting

@@ -13,7 +13,7 @@ from proxy.stores.redis.ear import Ear
 from proxy.stores.redis.keys import Keys
 from proxy.stores.redis.link import MOST_WAITING, Answer
 from proxy.stores.redis.nodes import Nodes
-from proxy.stores.redis.waiting import Waiting
+from proxy.stores.waiting import Waiting
 
 DEAF_S = 0.25
 
@@ -21,7 +21,7 @@ DEAF_S = 0.25
 class Lining(Calls):
     def __init__(self, address: Address, *, now: Callable[[], float] = time.time) -> None:
         super().__init__(address, now=now)
-        self._waiting = Waiting(DEAF_S)
+        self._waiting = Waiting[bytes](DEAF_S)
         self._ear: Ear | None = None
         self._leaving: set[asyncio.Task[None]] = set()
         """Until the server has answered."""

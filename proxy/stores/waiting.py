@@ -1,6 +1,11 @@
-"""Those of this process who wait in lines, and what they were told since they last asked for their place."""
+"""Those of this process who wait in lines that a server keeps, and what they were told since they last asked."""
 
 import asyncio
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+"""What tells lines apart."""
 
 MOST_LINES = 10_000
 """Of which is remembered what was heard."""
@@ -22,38 +27,38 @@ class _Stand:
         """When the first one loses its place, unless it comes again; on the loop's clock."""
 
 
-class Waiting:
-    """Lines are told apart by the keys of their refs. Where it is not `hearing`, waiting ends after `deaf_s`."""
+class Waiting(Generic[Key]):
+    """Where it is not `hearing`, waiting ends after `deaf_s`."""
 
     def __init__(self, deaf_s: float) -> None:
         self._deaf_s = deaf_s
         self.hearing = False
-        self._stands: dict[bytes, _Stand] = {}
-        self._futures: dict[bytes, set[asyncio.Future[None]]] = {}
+        self._stands: dict[Key, _Stand] = {}
+        self._futures: dict[Key, set[asyncio.Future[None]]] = {}
 
-    def asking(self, tag: bytes) -> None:
+    def asking(self, line: Key) -> None:
         """What is heard from here on may not be in the answer."""
-        stand = self._stands.setdefault(tag, _Stand())
+        stand = self._stands.setdefault(line, _Stand())
         stand.heard = False
         if len(self._stands) > MOST_LINES:
             del self._stands[next(iter(self._stands))]
 
-    def behind(self, tag: bytes, holder: str, left_ms: int) -> None:
+    def behind(self, line: Key, holder: str, left_ms: int) -> None:
         """The answer: there is somebody before."""
-        if stand := self._stands.get(tag):
+        if stand := self._stands.get(line):
             stand.behind.add(holder)
             stand.due = asyncio.get_running_loop().time() + max(left_ms / 1000, LEAST_S)
 
-    def done(self, tag: bytes, holder: str) -> None:
+    def done(self, line: Key, holder: str) -> None:
         """It need not wait, or does not any more."""
-        if stand := self._stands.get(tag):
+        if stand := self._stands.get(line):
             stand.behind.discard(holder)
             if not stand.behind:
-                del self._stands[tag]
+                del self._stands[line]
 
-    async def moved(self, tag: bytes, timeout_s: float) -> None:
+    async def moved(self, line: Key, timeout_s: float) -> None:
         """See `Store.moved`."""
-        stand = self._stands.get(tag)
+        stand = self._stands.get(line)
         if stand and stand.heard:
             stand.heard = False
             # else who comes again and again would hold everybody up
@@ -65,27 +70,27 @@ class Waiting:
         if not self.hearing:
             timeout_s = min(timeout_s, self._deaf_s)
         future: asyncio.Future[None] = loop.create_future()
-        futures = self._futures.setdefault(tag, set())
+        futures = self._futures.setdefault(line, set())
         futures.add(future)
         try:
             await asyncio.wait((future,), timeout=max(timeout_s, 0))
         finally:
             futures.discard(future)
-            if not futures and self._futures.get(tag) is futures:
-                del self._futures[tag]
+            if not futures and self._futures.get(line) is futures:
+                del self._futures[line]
 
-    def hear(self, tag: bytes) -> None:
+    def hear(self, line: Key) -> None:
         """Somebody moved up in this line."""
-        if stand := self._stands.get(tag):
+        if stand := self._stands.get(line):
             stand.heard = True
-        for future in self._futures.get(tag, ()):
+        for future in self._futures.get(line, ()):
             if not future.done():
                 future.set_result(None)
 
     def hear_all(self) -> None:
         """Something may have been missed."""
-        for tag in {*self._stands, *self._futures}:
-            self.hear(tag)
+        for line in {*self._stands, *self._futures}:
+            self.hear(line)
 
     def close(self) -> None:
         self.hear_all()

@@ -5,13 +5,13 @@ import time
 
 import pytest
 
-from proxy.stores.postgres import waiting as module
-from proxy.stores.postgres.waiting import Waiting
+from proxy.stores import waiting as module
+from proxy.stores.waiting import Waiting
 
-ONE, OTHER = "one", "other"
+ONE, OTHER = b"one", b"other"
 
 
-async def took(waiting: Waiting, timeout_s: float) -> float:
+async def took(waiting: Waiting[bytes], timeout_s: float) -> float:
     began = time.monotonic()
     async with asyncio.timeout(5):
         await waiting.moved(ONE, timeout_s)
@@ -19,7 +19,7 @@ async def took(waiting: Waiting, timeout_s: float) -> float:
 
 
 def hearing() -> Waiting:
-    waiting = Waiting(0.05)
+    waiting = Waiting[bytes](0.05)
     waiting.hearing = True
     return waiting
 
@@ -66,14 +66,14 @@ async def test_it_ends_when_the_first_one_may_have_lost_its_place() -> None:
 
 
 async def test_who_cannot_hear_comes_again_soon() -> None:
-    assert await took(Waiting(0.05), 30) < 5
+    assert await took(Waiting[bytes](0.05), 30) < 5
 
 
 async def test_no_more_lines_are_remembered_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_LINES", 3)
     waiting = hearing()
     for n in range(9):
-        waiting.asking(f"{n}")
+        waiting.asking(b"%d" % n)
     assert len(waiting._stands) == 3
 
 
