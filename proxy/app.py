@@ -16,6 +16,7 @@ from proxy.dialects.responses.native.translation import NATIVE_RESPONSES
 from proxy.echo import start_echo
 from proxy.errors import SettingsError, traced
 from proxy.exchange.house import House
+from proxy.exchange.lines import KEEP_S
 from proxy.exchange.tenant import Tenants
 from proxy.observe.log import Log
 from proxy.policy import Policies, unsearchable
@@ -71,11 +72,14 @@ async def serve(settings: Settings, policies: Policies) -> int:
 
 
 @asynccontextmanager
-async def running(settings: Settings, policies: Policies, *, shared: bool = False) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings, policies: Policies, *, shared: bool = False, keep_s: float = KEEP_S
+) -> AsyncIterator[Running]:
     """Everything, started in the order in which it is needed and ended in the other order: no new connections, running
     exchanges end (bounded), the store commits and closes. Raises SettingsError.
 
-    `shared`: as one of several processes on the same address, which have one admin listener elsewhere."""
+    `shared`: as one of several processes on the same address, which have one admin listener elsewhere. `keep_s`: see
+    `House`."""
     async with AsyncExitStack() as stack:
         log = Log()
         stack.push_async_callback(log.close)
@@ -104,6 +108,7 @@ async def running(settings: Settings, policies: Policies, *, shared: bool = Fals
             broke=lambda error: say(traced(error)),
             max_queue=settings.max_queue,
             shared=shared or is_shared(settings.store),
+            keep_s=keep_s,
         )
         if house.lines is not None:
             house.lines.open()

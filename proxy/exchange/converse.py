@@ -335,6 +335,7 @@ class Conversation:
             return None
         try:
             note = b""
+            self.house.turnstile.check_place(self.visit)
             if self.who.own is not None:
                 answer, note = self.who.own.recorded(answer)
                 # what the client is given of it is made from the note

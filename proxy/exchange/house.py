@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from proxy.exchange.lines import Lines
+from proxy.exchange.lines import KEEP_S, Lines
 from proxy.exchange.record import ExchangeRecord
 from proxy.exchange.reflect import Reflections
 from proxy.exchange.retry import Retries
@@ -45,15 +45,17 @@ class House:
         broke: Callable[[Exception], None],
         max_queue: int = QUEUE_AT_MOST,
         shared: bool = False,
+        keep_s: float = KEEP_S,
     ) -> None:
         """`observe` is told of each exchange that no client waits for, `broke` of a bug in one. `max_queue`: requests
-        that may wait on one session. `shared`: other processes serve the same sessions."""
+        that may wait on one session. `shared`: other processes serve the same sessions;
+        they take one that was not heard of for `keep_s` for dead."""
         self.observe = observe
         self.broke = broke
         self.store = store
         self.upstream = upstream
         self.policies = policies
-        self.lines = Lines(store, broke) if shared else None
+        self.lines = Lines(store, broke, keep_s) if shared else None
         self.turnstile = Turnstile(max_queue, self.lines)
         self.retries = Retries(store)
         self.reflections = Reflections(store, upstream, observe, broke)

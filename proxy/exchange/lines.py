@@ -6,6 +6,7 @@ coming again in time: a process that dies, or pauses for too long, loses it, and
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from proxy.errors import QueueTimeout, SessionBusy, StoreUnavailable
 from proxy.stores.contract import Ref, Store
@@ -14,6 +15,12 @@ KEEP_S = 10.0
 """Who is not heard of for so long has lost its place."""
 AT_ONCE = 32
 """Places that are kept at the same time."""
+
+
+class _Held(NamedTuple):
+    ref: Ref
+    since: float
+    """When it was last asked for, on the loop's clock: it lapses so long after that."""
 
 
 class Lines:
@@ -25,7 +32,7 @@ class Lines:
         self._broke = broke
         self._keep_s = keep_s
         self._keep_ms = round(keep_s * 1000)
-        self._held: dict[str, Ref] = {}
+        self._held: dict[str, _Held] = {}
         self._keeping: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -40,18 +47,33 @@ class Lines:
         """Returns when it is this holder's turn; `until` is on the loop's clock. Raises SessionBusy where it shall not
         `wait`, QueueTimeout, StoreUnavailable; then it has no place."""
         try:
-            await self._entered(ref, holder, wait=wait, until=until)
+            self._held[holder] = await self._entered(ref, holder, wait=wait, until=until)
         except BaseException:
             self._store.step_out(ref, holder)
             raise
-        self._held[holder] = ref
 
-    async def _entered(self, ref: Ref, holder: str, *, wait: bool, until: float) -> None:
+    async def stand(self, ref: Ref, holder: str) -> None:
+        """Takes a place that others wait behind, and waits for nobody itself. Raises StoreUnavailable."""
+        since = asyncio.get_running_loop().time()
+        try:
+            await self._store.line_up(ref, holder, keep_ms=self._keep_ms, wait=True)
+        except BaseException:
+            self._store.step_out(ref, holder)
+            raise
+        self._held[holder] = _Held(ref, since)
+
+    def holds(self, holder: str) -> bool:
+        """The place cannot have lapsed yet."""
+        held = self._held.get(holder)
+        return held is not None and asyncio.get_running_loop().time() - held.since < self._keep_s
+
+    async def _entered(self, ref: Ref, holder: str, *, wait: bool, until: float) -> _Held:
         loop = asyncio.get_running_loop()
         while True:
+            since = loop.time()
             place = await self._store.line_up(ref, holder, keep_ms=self._keep_ms, wait=wait)
             if place.kept and not place.ahead:
-                return
+                return _Held(ref, since)
             if not wait:
                 raise SessionBusy(
                     'Another request on this session is running; wait for its end, or set concurrency = "queue".'
@@ -63,9 +85,9 @@ class Lines:
 
     def leave(self, holder: str, *, appended: bool) -> None:
         """The place is given up; `appended`: that happened with the append."""
-        ref = self._held.pop(holder, None)
-        if ref is not None and not appended:
-            self._store.step_out(ref, holder)
+        held = self._held.pop(holder, None)
+        if held is not None and not appended:
+            self._store.step_out(held.ref, holder)
 
     async def _keep(self) -> None:
         while True:
@@ -73,7 +95,7 @@ class Lines:
             held = tuple(self._held.items())
             for at in range(0, len(held), AT_ONCE):
                 done = await asyncio.gather(
-                    *(self._kept(holder, ref) for holder, ref in held[at : at + AT_ONCE]), return_exceptions=True
+                    *(self._kept(holder, each.ref) for holder, each in held[at : at + AT_ONCE]), return_exceptions=True
                 )
                 for each in done:
                     # a store that cannot be written now is tried again; a place lost meanwhile shows at the append
@@ -81,7 +103,11 @@ class Lines:
                         self._broke(each)
 
     async def _kept(self, holder: str, ref: Ref) -> None:
-        await self._store.line_up(ref, holder, keep_ms=self._keep_ms, wait=False)
+        since = asyncio.get_running_loop().time()
+        place = await self._store.line_up(ref, holder, keep_ms=self._keep_ms, wait=False)
         if holder not in self._held:
             # it left while its place was kept
             self._store.step_out(ref, holder)
+        elif place.kept and self.holds(holder):
+            # else it is a new place: what held the line before has lapsed
+            self._held[holder] = _Held(ref, since)

@@ -106,10 +106,13 @@ async def _stateful(
                 await _answer_again(house, who, ref, tried, claimed, client, record)
                 return
             claim, visit.key = claimed, tried.key
-        if who.record and ref.kind != "chain":
-            # responses that go on from the same one are branches: they need not wait for each other
+        if who.record:
             since = time.monotonic()
-            await house.turnstile.enter(visit, ref, who.policy)
+            # responses that go on from the same one are branches: they need not wait for each other
+            if ref.kind == "chain" or who.policy.session.concurrency == "parallel":
+                await house.turnstile.beside(visit, ref, who.policy, again=tried is not None and tried.again)
+            else:
+                await house.turnstile.enter(visit, ref, who.policy)
             record.queued_ms = ms(since)
             if tried is not None and tried.again and house.turnstile.shared:
                 # while this one stood in line, the first may have been recorded by another process

@@ -9,7 +9,7 @@ from collections import deque
 from enum import Enum
 
 from proxy.conversation.entry import new_id
-from proxy.errors import QueueFull, QueueTimeout, SessionBusy, Stopping
+from proxy.errors import QueueFull, QueueTimeout, SessionBusy, SessionConflict, Stopping
 from proxy.exchange.lines import Lines
 from proxy.policy import Policy
 from proxy.stores.contract import Ref
@@ -33,6 +33,7 @@ class Visit:
     __slots__ = (
         "_interruptible",
         "_task",
+        "again",
         "appended",
         "client_gone",
         "holder",
@@ -59,6 +60,9 @@ class Visit:
         """The place was given up with the append."""
         self.key = ""
         """What recognises its request when it is sent again, "" for nothing."""
+        self.again = ""
+        """Its place in the line of those that carry the same key, where it shares the session with others; "" for
+        none."""
 
     def interrupt(self, reason: Reason) -> None:
         """Ends the exchange early, unless its entry is being committed or it was interrupted before."""
@@ -111,7 +115,8 @@ class Turnstile:
         """Takes the session for `visit`, until it leaves or ends.
 
         A reply that is still being finished for a client who left is ended by a new request, but not by the same one
-        again (`visit.key`). Raises SessionBusy (policy `reject`), QueueFull, QueueTimeout.
+        again (`visit.key`). Policy `parallel`: takes nothing. Raises SessionBusy (policy `reject`), QueueFull,
+        QueueTimeout.
         """
         if policy.session.concurrency == "parallel":
             return
@@ -131,6 +136,27 @@ class Turnstile:
     def shared(self) -> bool:
         """Other processes may hold sessions too."""
         return self._lines is not None
+
+    async def beside(self, visit: Visit, ref: Ref, policy: Policy, *, again: bool) -> None:
+        """For one that shares `ref` with others: where processes do, the same request `again` waits until the first
+        one, wherever that runs, is over. Raises QueueTimeout."""
+        if self._lines is None or not visit.key:
+            return
+        line, holder = Ref(ref.tenant, "again", f"{ref.kind} {ref.name} {visit.key}"), new_id()
+        if again:
+            until = asyncio.get_running_loop().time() + policy.queue_timeout_s
+            await self._lines.enter(line, holder, wait=True, until=until)
+        else:
+            await self._lines.stand(line, holder)
+        visit.again = holder
+
+    def check_place(self, visit: Visit) -> None:
+        """Raises SessionConflict for one that paused for so long that the same request may have been let through
+        elsewhere."""
+        if visit.again and self._lines is not None and not self._lines.holds(visit.again):
+            raise SessionConflict(
+                "The proxy paused for so long that this request may have been recorded elsewhere; send it again."
+            )
 
     async def _enter_here(self, visit: Visit, ref: Ref, policy: Policy) -> None:
         mode = policy.session.concurrency
@@ -191,6 +217,9 @@ class Turnstile:
 
     def leave(self, visit: Visit) -> None:
         """Gives the session to the next in line. May be called twice."""
+        if self._lines is not None and visit.again:
+            self._lines.leave(visit.again, appended=False)
+            visit.again = ""
         ref, visit.ref = visit.ref, None
         if ref is None:
             return

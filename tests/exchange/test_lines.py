@@ -1,13 +1,14 @@
 """One exchange at a time on a session across processes: two turnstiles over one store."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
 
-from proxy.errors import QueueTimeout, SessionBusy
+from proxy.errors import QueueTimeout, SessionBusy, SessionConflict
 from proxy.exchange.lines import Lines
 from proxy.exchange.turnstile import Turnstile
 from proxy.policy import Policy, Session
@@ -151,3 +152,39 @@ async def test_parallel_exchanges_stand_in_no_line(store: Store) -> None:
         first.cancel()
         await asyncio.wait((first,))
     assert told == ["0 in", "1 in", "1 out"]
+
+
+async def test_the_same_request_again_waits_for_the_first_and_others_for_nobody(store: Store) -> None:
+    async with process(store) as one, process(store) as other:
+        first, beside, again = one.begin(), other.begin(), other.begin()
+        first.key = beside.key = again.key = "key"
+        await one.beside(first, REF, policy("parallel"), again=False)
+        await other.beside(beside, REF, policy("parallel"), again=False)
+        with pytest.raises(QueueTimeout):
+            await other.beside(again, REF, policy("parallel", 0.05), again=True)
+        waiting = asyncio.create_task(other.beside(again, REF, policy("parallel"), again=True))
+        one.end(first)
+        await asyncio.wait((waiting,), timeout=0.1)
+        assert not waiting.done()
+        other.end(beside)
+        async with asyncio.timeout(5):
+            await waiting
+        elsewhere = one.begin()
+        elsewhere.key = "another key"
+        await one.beside(elsewhere, REF, policy("parallel", 0.05), again=True)
+        one.end(elsewhere)
+        other.end(again)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_who_does_not_come_again_in_time_is_overtaken(store: Store, kept: bool) -> None:
+    async with process(store, keep_s=0.3, kept=kept) as one:
+        here = one.begin()
+        here.key = "key"
+        await one.beside(here, REF, policy("parallel"), again=False)
+        one.check_place(here)
+        await asyncio.sleep(0.5)
+        with contextlib.nullcontext() if kept else pytest.raises(SessionConflict):
+            one.check_place(here)
+        one.end(here)
+        one.check_place(here)

@@ -18,7 +18,7 @@ async def took(waiting: Waiting[bytes], timeout_s: float) -> float:
     return time.monotonic() - began
 
 
-def hearing() -> Waiting:
+def hearing() -> Waiting[bytes]:
     waiting = Waiting[bytes](0.05)
     waiting.hearing = True
     return waiting

@@ -11,6 +11,7 @@ import msgspec
 from blockbuster import blockbuster_ctx
 
 from proxy.app import Running, running
+from proxy.exchange.lines import KEEP_S
 from proxy.policy import Policies
 from proxy.settings import Settings
 from tests.support.upstream import Received
@@ -73,10 +74,18 @@ class Answer(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def remora(
-    upstream: str, folder: Path, policy: str = "", *, watched: bool = True, **settings: Any
+    upstream: str,
+    folder: Path,
+    policy: str = "",
+    *,
+    watched: bool = True,
+    shared: bool = False,
+    keep_s: float = KEEP_S,
+    **settings: Any,
 ) -> AsyncIterator[Remora]:
     """`policy`: the text of default.toml. `settings`: members of Settings. `watched` is for one test at a time: what
-    pytest itself does between tests may block."""
+    pytest itself does between tests may block. `shared`: as one of several workers.
+    `keep_s`: see `House`."""
     policies = folder / "policies"
     policies.mkdir(exist_ok=True)
     if policy:
@@ -91,7 +100,10 @@ async def remora(
             **settings,
         },
     )
-    async with running(made, Policies.load(str(policies))) as here, aiohttp.ClientSession() as http:
+    async with (
+        running(made, Policies.load(str(policies)), shared=shared, keep_s=keep_s) as here,
+        aiohttp.ClientSession() as http,
+    ):
         if not watched:
             yield Remora(here, http)
             return
