@@ -21,7 +21,7 @@ run: $(VENV)/.run
 test: $(VENV)/.dev
 	@sh tests/support/servers.sh
 	@sh tests/support/node.sh
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -120,7 +120,7 @@ def _move(
     made_of = db.execute(_OF, of).fetchall()
     # the coarsest buckets set the pace: those of the others, and of the new one, end where they end
     pace = ALL >> min(bits for _, bits in made_of)
-    below = min(done + max(1, ALL // pace * POSTINGS_A_STEP // postings) * pace, ALL)
+    below = min(done + max(1, ALL // pace * POSTINGS_A_STEP // max(postings, 1)) * pace, ALL)
     ranges = _encode(
         [((n << PART) + (done >> (32 - bits)), (n << PART) + (below >> (32 - bits))) for n, bits in made_of]
     ).decode()
