@@ -2,7 +2,7 @@
 
 Keywords need nothing. For `--method embeddings` or `both` name a server that speaks OpenAI's `/v1/embeddings`:
 `--embeddings http://localhost:11434/v1 --model nomic-embed-text` (`OPENAI_API_KEY` is sent if it is set). None ships
-with this project, so figures of `both` depend on the model that you name.
+with this project, so figures of `both` depend on the model that you name. `--write` puts the table into RESULTS.md.
 """
 
 import argparse
@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from bench import report as markdown
+from bench.__main__ import RESULTS
 from bench.recall import dialogue, public
 from bench.recall.measure import Embedder, Outcome, measure
 from proxy.context.contract import Recall
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="", help="that the server makes vectors with")
     parser.add_argument("--tokens", type=int, default=1500, help="that may be recalled for a question")
     parser.add_argument("--min-score", type=float, default=Recall().min_score)
+    parser.add_argument("--write", action="store_true", help="put the last table into RESULTS.md")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--missed", action="store_true", help="tell each question whose evidence was not all found")
     args = parser.parse_args(arguments)
@@ -59,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for outcome in outcomes if args.missed else []:
                 if len(outcome.found) < len(outcome.question.evidence):
                     print("  missed:", outcome.question.category, "|", outcome.question.text)
+    if args.write:
+        name = f"recalled by {args.method}"
+        RESULTS.write_text(markdown.merge(RESULTS.read_text(), name, section(sets[-1], rows, settings)))
     if args.json:
         json.dump([row._asdict() for row in report], sys.stdout, indent=1)
         print()
@@ -100,6 +106,29 @@ def summary(split: str, outcomes: Sequence[Outcome]) -> list[Row]:
             )
         )
     return rows
+
+
+def section(asked: tuple[str, Sequence[dialogue.Dialogue]], rows: Sequence[Row], settings: Recall) -> str:
+    """Of RESULTS.md."""
+    split, dialogues = asked
+    model = f", vectors by {settings.model}" if settings.method != "keywords" else ""
+    lines = [
+        [
+            row.category,
+            str(row.questions),
+            str(row.evidence),
+            *[f"{share:.1%}" for share in (row.found, row.whole, row.silent)],
+            f"{row.tokens:.0f}",
+        ]
+        for row in rows
+    ]
+    head = ["questions", "how many", "evidence", "found", "whole", "nothing recalled", "tokens"]
+    messages = sum(len(each.said) for each in dialogues)
+    text = f"""\
+{len(dialogues)} made-up dialogues ({split}) of {messages:,} messages over months, nothing tuned on them; at most
+{settings.max_tokens:,} tokens{model}. *Found*: of the messages that hold the answers; *whole*: questions with all of
+theirs. To questions of `nothing` nobody said the answer."""
+    return "\n\n".join([f"## Evidence recalled by `{settings.method}`", text, markdown.table(head, lines)])
 
 
 def table(rows: Sequence[Row]) -> list[str]:

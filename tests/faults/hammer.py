@@ -125,8 +125,6 @@ class Hammer:
         """Some are sent once, some again under one key until their end is seen; now and then the client hangs up."""
         chance, cut = self._chance, False
         stream, again = chance.random() < 0.5, chance.random() < 0.5
-        # side by side, a retry and its first try are two turns where they meet different processes
-        again = again and self.sessions[session] != "parallel"
         key = f"key of {text}" if again else ""
         began = time.monotonic()
         seen: tuple[str, int] | None = None
