@@ -65,7 +65,7 @@ NEVER: dict[str, set[str]] = {
 ALONE = {"dialects", "stores"}
 """Folders whose files (or inner folders) are variants: each imports its contract, and none another."""
 
-SHARED = {"contract", "picking", "retention", "rows", "waiting"}
+SHARED = {"contract", "picking", "reading", "retention", "rows", "waiting"}
 """What such folders hold beside the variants."""
 
 
@@ -210,6 +210,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "proxy/cli/lines.py": "tests/cli/test_export.py",
     "proxy/cli/loop.py": "tests/cli/test_serve.py",
     "proxy/conversation/quirks.py": "tests/test_policy.py",
+    # the frame of both readers
+    "proxy/dialects/reading.py": "tests/dialects/chat/test_reader.py",
     # a handful of references: what is made of them is what the tests of the exchange work with
     "proxy/exchange/house.py": "tests/exchange/making.py",
     # what is done after and before a call shows in what the model is sent

@@ -1,13 +1,15 @@
 """Chat Completions (https://platform.openai.com/docs/api-reference/chat), as OpenAI and everyone else speaks it."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import orjson
 
 from proxy.conversation.message import Message
 from proxy.conversation.quirks import Quirks
-from proxy.dialects.chat import amend, compose, read, reader, write
+from proxy.dialects.chat import amend, compose, deltas, read, reader, write
 from proxy.dialects.contract import Call, Dialect, Reader
+from proxy.dialects.reading import PlainReader
 from proxy.errors import ProxyError
 
 
@@ -46,7 +48,7 @@ class Chat:
         return tuple(read.read_messages(b"[%b]" % wire))
 
     def reader(self, call: Call, *, stream: bool) -> Reader:
-        return reader.StreamReader(call) if stream else reader.PlainReader(call)
+        return reader.ChatStream(call) if stream else PlainReader(partial(deltas.from_body, call=call))
 
     def settle(self, message: Message, *, tool_turn: bool) -> Message:
         return compose.settle(message, tool_turn=tool_turn)

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.conversation.reply import Reply
-from proxy.dialects.chat import CHAT, reader
+from proxy.dialects.chat import CHAT
 from proxy.dialects.contract import Reader
+from proxy.dialects.reading import LIMIT_BYTES
 from proxy.errors import UpstreamReplyTooLarge
 from tests.dialects.chat.samples import SAMPLES, STREAMS, Sample, asked, event, opened
 
@@ -245,7 +246,7 @@ def test_part_of_a_plain_reply_is_no_completion() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_reply_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
     read = CHAT.reader(asked(), stream=stream)
-    piece = b"x" * (reader.LIMIT_BYTES // 4)
+    piece = b"x" * (LIMIT_BYTES // 4)
     for _ in range(4):
         read.feed(piece)
     with pytest.raises(UpstreamReplyTooLarge):

@@ -4,13 +4,15 @@ https://platform.openai.com/docs/api-reference/responses, and the Open Responses
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import orjson
 
 from proxy.conversation.message import Message
 from proxy.conversation.quirks import Quirks
 from proxy.dialects.contract import Call, Dialect, Reader
-from proxy.dialects.responses.native import amend, read, reader, runs, write
+from proxy.dialects.reading import PlainReader
+from proxy.dialects.responses.native import amend, read, reader, replies, runs, write
 from proxy.errors import ProxyError
 
 
@@ -49,7 +51,7 @@ class Native:
         return tuple(runs.read_list(b"[%b]" % wire))
 
     def reader(self, call: Call, *, stream: bool) -> Reader:
-        return reader.StreamReader(call) if stream else reader.PlainReader(call)
+        return reader.NativeStream(call) if stream else PlainReader(partial(replies.from_body, call=call))
 
     def settle(self, message: Message, *, tool_turn: bool) -> Message:  # noqa: ARG002 - the contract's
         """Reasoning that can be sent back is in the message already, in every turn."""

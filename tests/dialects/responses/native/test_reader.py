@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from proxy.conversation.reply import Reply
 from proxy.dialects.contract import Reader
-from proxy.dialects.responses.native import NATIVE, reader
+from proxy.dialects.reading import LIMIT_BYTES
+from proxy.dialects.responses.native import NATIVE
 from proxy.errors import UpstreamReplyTooLarge
 from tests.dialects.responses.native.samples import asked, call, event, message, reasoning, response, streamed
 
@@ -179,7 +180,7 @@ def test_plain_reply_is_held_to_its_end() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_reply_beyond_the_limit_is_refused(stream: bool) -> None:
     read = NATIVE.reader(asked(), stream=stream)
-    piece = b"x" * (reader.LIMIT_BYTES // 4)
+    piece = b"x" * (LIMIT_BYTES // 4)
     for _ in range(4):
         read.feed(piece)
     with pytest.raises(UpstreamReplyTooLarge):
