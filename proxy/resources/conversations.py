@@ -136,11 +136,11 @@ class Conversations:
         async with alone(self._house, ref, self._policy(request)):
             noted, kept, at = await self._found(ref, id, item)
             entry = await self._redacted(noted, kept, at)
-            left = notes.Note(
-                tuple(each for n, each in enumerate(kept.input) if n != at),
-                tuple(each for n, each in enumerate(kept.places) if n != at),
-                tuple(each for n, each in enumerate(kept.output, len(kept.input)) if n != at),
-                kept.response,
+            left = msgspec.structs.replace(
+                kept,
+                input=tuple(each for n, each in enumerate(kept.input) if n != at),
+                places=tuple(each for n, each in enumerate(kept.places) if n != at),
+                output=tuple(each for n, each in enumerate(kept.output, len(kept.input)) if n != at),
             )
             redactions = [Redaction(entry, notes.encode(left))]
             redactions += [
@@ -148,10 +148,11 @@ class Conversations:
                 async for other in self._after(ref, noted)
                 if other.entry.facts.recalled
             ]
-            await self._store.redact(ref, redactions, preamble=None)
+            # its events first: when the item is gone, nobody could ask again for what is left of it there
             run = await self._responses.runs.find(ref.tenant, tag(ref), noted.entry.id)
             if run is not None:
                 await self._responses.runs.drop(run)
+            await self._store.redact(ref, redactions, preamble=None)
         return await self.retrieve(request, id)
 
     async def _redacted(self, noted: Noted, kept: notes.Note, at: int) -> Entry:
@@ -161,11 +162,11 @@ class Conversations:
             return noted.entry
         message: Message | None = None
         if rest:
-            wire, *more = [piece.wire for piece in rest]
-            for other in self._dialect.messages(b",".join(more)):
-                # what the deleted item held together stays one message
-                wire = self._dialect.amended(wire, other.text, before=False)
-            (message,) = self._dialect.messages(wire)
+            *more, last = [piece.wire for piece in rest]
+            for other in reversed(self._dialect.messages(b",".join(more))):
+                # what the deleted item held together stays one message; of calls, none but the last makes any
+                last = self._dialect.amended(last, other.text, before=True) if other.text else last
+            (message,) = self._dialect.messages(last)
         tokens = (await count((message,), noted.entry.facts.model))[0] if message else 0
         return redacted(noted.entry, position, message, tokens, self._dialect.no_result(ERASED))
 
