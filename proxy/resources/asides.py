@@ -74,7 +74,7 @@ class Asides:
 
     async def _read(self, request: Request) -> tuple[Place, Asked]:
         place = await self._responses.places.of(request)
-        await self._responses.places.made(place, self._responses.places.policy(request))
+        await self._responses.places.made(place, self._responses.places.policy(request), _began)
         return place, await self._responses.read(request, place)
 
     async def _prepared(self, request: Request, place: Place, asked: Asked, call: Call) -> Prepared:

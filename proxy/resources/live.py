@@ -69,6 +69,12 @@ class Live:
             self.state, self.keep, self.ended = state, keep, True
             self._changed()
 
+    def made_by(self, visit: Visit) -> None:
+        """Who ends it, ends this."""
+        self.visit = visit
+        if self.cancelled:
+            self.cancel()
+
     def cancel(self) -> None:
         self.cancelled = True
         if self.visit is not None:

@@ -22,6 +22,8 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     output: tuple[msgspec.Raw, ...] = ()
     response: msgspec.Raw = NONE
     """The response without its output; `NONE`: nobody may ask for it (any more)."""
+    request: bytes = b""
+    """Of a response whose request had an idempotency key: the hash of the body."""
 
     @property
     def answers(self) -> bool:
@@ -46,14 +48,14 @@ _item = msgspec.json.Decoder(_Item).decode
 encode = msgspec.json.Encoder().encode
 
 
-def note(response: Object | None, input: Sequence[bytes], places: tuple[int, ...] = ()) -> bytes:
+def note(response: Object | None, input: Sequence[bytes], places: tuple[int, ...] = (), request: bytes = b"") -> bytes:
     """`response` as clients see it, with its output."""
     if response is None:
         return encode(Note(tuple(map(msgspec.Raw, input)), places))
     listed = response["output"]
     items = tuple(msgspec.Raw(orjson.dumps(item)) for item in (listed if isinstance(listed, list) else ()))
     bare = msgspec.Raw(orjson.dumps({**response, "output": [], "output_text": ""}))
-    return encode(Note(tuple(map(msgspec.Raw, input)), places, items, bare))
+    return encode(Note(tuple(map(msgspec.Raw, input)), places, items, bare, request))
 
 
 def places(input: Sequence[bytes], translation: Translation) -> tuple[int, ...]:
@@ -83,7 +85,8 @@ def failed(state: bytes, translation: Translation, why: str) -> bytes:
     """The note of a response that will never come to its end."""
     kept = read(state)
     made = orjson.loads(response(kept) or b"{}")
-    return note(translation.failed(made, "server_error", why), [*map(bytes, kept.input)])
+    made = translation.failed(made, "server_error", why)
+    return note(made, [*map(bytes, kept.input)], kept.places, kept.request)
 
 
 def item_id(item: msgspec.Raw) -> str:

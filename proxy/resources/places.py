@@ -1,14 +1,24 @@
 """Where a response goes: which ref, after which entry, and what it will be called."""
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 
 from proxy.conversation.entry import new_id
-from proxy.errors import InvalidBody, InvalidHeader, NotFound, PreviousResponseNotFound, QueueTimeout, SessionBusy
+from proxy.errors import (
+    InvalidBody,
+    InvalidHeader,
+    NotFound,
+    PreviousResponseNotFound,
+    QueueTimeout,
+    SessionBusy,
+    Stopping,
+)
 from proxy.exchange.contract import Request
 from proxy.exchange.house import House
 from proxy.exchange.identify import FROM_HEADER, POLICY_HEADER, session_in, session_of
+from proxy.exchange.turnstile import Reason, Visit
 from proxy.policy import Policy
 from proxy.resources import notes
 from proxy.resources.ids import conversation_ref, entry_of, response_id
@@ -44,6 +54,7 @@ class Named(msgspec.Struct):
     previous_response_id: object = None
     conversation: object = None
     conversation_id: object = None
+    background: object = None
 
 
 class Places:
@@ -72,7 +83,7 @@ class Places:
                 raise NotFound(f"Conversation with id '{conversation[:100]}' not found.", param="conversation")
             if session:
                 raise InvalidBody("The request names a session and a conversation; name one.", param="conversation")
-            return Place(ref, None, "", new_id())
+            return Place(ref, None, "", await self._entry(request, ref, named))
         if isinstance(previous, str) and previous:
             ref, entry = await self._previous(tenant, previous)
             if session and ref != Ref(tenant, "session", session):
@@ -83,9 +94,10 @@ class Places:
                     f"The previous response is part of a {ref.kind}; name that too, or go on there without it.",
                     param="previous_response_id",
                 )
-            return Place(ref, entry, session, new_id())
+            return Place(ref, entry, session, await self._entry(request, ref, named))
         if session:
-            return Place(Ref(tenant, "session", session), None, session, new_id())
+            ref = Ref(tenant, "session", session)
+            return Place(ref, None, session, await self._entry(request, ref, named))
         entry = await self._repeats.entry(request)
         return Place(Ref(tenant, "chain", entry), "", "", entry)
 
@@ -95,13 +107,34 @@ class Places:
         policies = self._house.policies
         return policies.named(named) if named is not None else policies.matching(_model(request.body))
 
-    async def made(self, place: Place, policy: Policy) -> None:
+    async def _entry(self, request: Request, ref: Ref, named: Named) -> str:
+        """Of a response that is not a chain's first."""
+        return await self._repeats.following(request, ref) if named.background is True else new_id()
+
+    async def made(self, place: Place, policy: Policy, began: Callable[[Visit], None]) -> bool:
         """What the response goes on from is there when this returns: one that is still being made is waited for, or
-        not, as the policy says. Raises SessionBusy, QueueTimeout, PreviousResponseNotFound, InvalidBody."""
+        not, as the policy says. `began` is told of the wait; False: it was interrupted. Raises SessionBusy, Stopping,
+        QueueTimeout, PreviousResponseNotFound, InvalidBody."""
         if not place.parent:
-            return
-        ref, id = place.ref, response_id(place.parent, place.ref)
-        run = await self._runs.find(ref.tenant, tag(ref), place.parent)
+            return True
+        visit = self._house.turnstile.begin()
+        try:
+            began(visit)
+            await self._made(place, place.parent, policy)
+        except asyncio.CancelledError:
+            if visit.reason is None:
+                raise
+            if visit.reason is Reason.STOPPING:
+                raise Stopping("The proxy stopped before the response was begun; send the request again.") from None
+            return False
+        finally:
+            visit.calm()
+            self._house.turnstile.end(visit)
+        return True
+
+    async def _made(self, place: Place, parent: str, policy: Policy) -> None:
+        ref, id = place.ref, response_id(parent, place.ref)
+        run = await self._runs.find(ref.tenant, tag(ref), parent)
         if run is not None and not run.ended:
             if policy.session.concurrency == "reject":
                 raise SessionBusy("The previous response is still being made; wait for its end.")
@@ -114,7 +147,7 @@ class Places:
                 ) from None
         noted = await self.found(ref.tenant, id)
         if noted is None or noted.entry.facts.state == "failed":
-            run = await self._runs.find(ref.tenant, tag(ref), place.parent)
+            run = await self._runs.find(ref.tenant, tag(ref), parent)
             if run is None or run.cancelled:
                 raise _previous_not_found(id)
             raise InvalidBody(

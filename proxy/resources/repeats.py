@@ -1,8 +1,8 @@
 """A request for a new chain that is made again: it gets the entry of the first one, so that there is no second.
 
 Requests that go on from something are recognised there, like all others (see exchange/retry.py). A new chain has no
-place where to look: an idempotency key says which entry it is; else, for as long as this process lives, the body of a
-request whose reply was not delivered.
+place where to look, and a response that nobody waits for is none yet: an idempotency key says which entry it is; else,
+for as long as this process lives, the body of a request whose reply was not delivered.
 """
 
 import time
@@ -11,7 +11,7 @@ from hashlib import blake2b
 from proxy.conversation.entry import new_id
 from proxy.exchange.contract import Client, Request
 from proxy.exchange.retry import Attempt, attempt
-from proxy.stores.contract import Ref, Store
+from proxy.stores.contract import Ref, Store, tag
 
 KEPT = 1024
 KEPT_S = 600.0
@@ -32,8 +32,19 @@ class Repeats:
         if not tried.sticky:
             return self._remembered(tenant.name, tried.key, again=tried.again)
         entry = blake2b(tried.key.encode(), key=tenant.digest_key, digest_size=16).hexdigest()
-        ref = Ref(tenant.name, "chain", entry)
-        if await self._store.load(ref, key="", reach=0) and not await self._store.find_replay(ref, tried.key):
+        return await self._unless_old(Ref(tenant.name, "chain", entry), entry, tried)
+
+    async def following(self, request: Request, ref: Ref) -> str:
+        """As `entry`, for one on `ref` that is made in the background. Raises StoreUnavailable."""
+        tried = attempt(request.headers, request.body)
+        if tried is None or not tried.sticky:
+            return new_id()
+        said = f"{tried.key} {ref.kind} {ref.name}".encode()
+        entry = blake2b(said, key=request.tenant().digest_key, digest_size=16).hexdigest()
+        return await self._unless_old(ref, entry, tried)
+
+    async def _unless_old(self, ref: Ref, entry: str, tried: Attempt) -> str:
+        if await self._store.find(ref.tenant, tag(ref), entry) and not await self._store.find_replay(ref, tried.key):
             # the key was used so long ago that it means nothing any more
             return new_id()
         return entry

@@ -9,15 +9,22 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 
 import msgspec
 import orjson
 
 from proxy.context.contract import Window
 from proxy.dialects.contract import Asked, Call, Dialect, Translation
-from proxy.errors import IdempotencyKeyReused, InvalidBody, InvalidHeader, Overloaded, ProxyError, StoreUnavailable
-from proxy.exchange.contract import NO_HEADERS, Client, Request
+from proxy.errors import (
+    IdempotencyKeyReused,
+    InvalidBody,
+    InvalidHeader,
+    NotFound,
+    Overloaded,
+    ProxyError,
+    StoreUnavailable,
+)
+from proxy.exchange.contract import Client, Request
 from proxy.exchange.house import House
 from proxy.exchange.identify import Identity, Own, recorded
 from proxy.exchange.record import ExchangeRecord
@@ -33,8 +40,9 @@ from proxy.resources.paging import page, paged
 from proxy.resources.places import Place, Places, not_found
 from proxy.resources.repeats import Repeats
 from proxy.resources.runs import Runs
-from proxy.resources.speaker import EVENTS, JSON, Nobody, Speaker
-from proxy.stores.contract import Replay, Run
+from proxy.resources.speaker import Nobody, Speaker
+from proxy.resources.telling import Telling
+from proxy.stores.contract import Replay
 
 CANCEL_S = 10.0
 """How long a cancellation waits for the owner to notice."""
@@ -52,6 +60,7 @@ class Responses:
         self._parents: Counter[tuple[str, str]] = Counter()
         """Entries that responses go on from right now."""
         self.places = Places(house, runs, self._repeats)
+        self._telling = Telling(house, translation, runs, self.places)
 
     async def create(self, request: Request, client: Client, record: ExchangeRecord) -> None:
         """Answers `POST …/responses`. Raises ProxyError while nothing has been sent."""
@@ -66,34 +75,40 @@ class Responses:
                 "background can only be used when the response is recorded; leave X-Session-Record out."
             )
         tried = attempt(request.headers, request.body)
-        if tried is not None and tried.again and await self._made_before(tenant, place, asked, tried, client):
+        again = tried if asked.background and tried is not None and tried.again else None
+        if again is not None and await self._begun_before(place, asked, again, client):
             return
         echo: notes.Object = {} if keeps or not asked.store else {"store": False}
         if asked.truncates is None and policy.window is not None:
             echo["truncation"] = "auto"
 
         def begin(state: bytes) -> Live | None:
-            live = self.runs.begin(place.ref, place.entry, policy.ttl_s, state) if keeps else None
-            if live is not None:
-                live.visit = own.visit
+            if not keeps:
+                return None
+            live = self.runs.begin(place.ref, place.entry, policy.ttl_s, state, announced=asked.background)
+            live.visit = own.visit
             return live
 
         to = Nobody() if asked.background else client
-        speaker = Speaker(to, asked, place.digits, call, self._dialect, self._translation, begin, echo)
+        key = tried.request if tried is not None and tried.sticky else b""
+        speaker = Speaker(to, asked, place.digits, call, self._dialect, self._translation, begin, echo, key)
         own = _Visits(self.runs, tenant, place.entry)
         who = Identity(place.session, policy, keeps, own=self._own(place, asked, speaker, tenant, own))
         chat = self.chat(request, asked)
         if asked.background:
             await self._begun(client, asked, tried, place, chat, call, who, speaker, record)
             return
-        await self.places.made(place, policy)
-        if client.gone:
+
+        def waits(visit: Visit) -> None:
+            client.on_gone(lambda: self._house.turnstile.client_left(visit))
+
+        if not await self.places.made(place, policy, waits) or client.gone:
             return
         with self._going_on(place):
             try:
                 await run_as(self._dialect, chat, call, who, self._house, speaker, record)
             finally:
-                left = speaker.close(recorded=bool(record.recorded))
+                left = speaker.close(recorded=record.recorded not in ("", "failed"))
                 if left is not None and policy.session.on_disconnect == "discard":
                     await self.runs.drop(left)
         self._repeats.ended(request, place.entry, client)
@@ -116,13 +131,19 @@ class Responses:
         if tried is not None:
             if tried.again and (first := self._repeats.first(place.ref, tried)):
                 # it came while this one was looked for
-                await self._tell_again(place.ref.tenant, first, asked, tried, client)
+                await self._told_before(place, first, asked, tried, client)
                 return
             self._repeats.begin(place.ref, place.id, tried)
         live, made = speaker.announce()
         log = msgspec.structs.replace(record)
         try:
-            await self.runs.announce(live)
+            if not await self.runs.announce(live):
+                if tried is not None:
+                    self._repeats.failed(place.ref, tried)
+                    if await self._begun_before(place, asked, tried, client):
+                        # another process has begun it meanwhile
+                        return
+                raise NotFound("The response, or what it belongs to, was deleted meanwhile.")
             self.runs.spawn(lambda: self._background(place, chat, call, who, speaker, live, log))
         except ProxyError as error:
             if tried is not None:
@@ -131,41 +152,27 @@ class Responses:
                 await self.runs.drop(live)
             raise
         record.kind, record.status = "background", 200
-        await self._tell(live, asked, client, notes.encode(made))
+        await self._telling.begins(live, notes.encode(made), client, stream=asked.stream)
         if tried is not None and not client.gone:
             self._repeats.told(place.ref, tried)
 
-    async def _made_before(self, tenant: str, place: Place, asked: Asked, tried: Attempt, client: Client) -> bool:
+    async def _begun_before(self, place: Place, asked: Asked, tried: Attempt, client: Client) -> bool:
         """The same request once more, for a response that nobody waits for: it is told how far that is. Others wait for
         the first one on the exchange's way. Raises IdempotencyKeyReused."""
-        if not asked.background:
-            run = await self.runs.find(tenant, place.digits[32:], place.entry)
-            if run is not None and run.ended and await self.places.found(tenant, place.id) is None:
-                # it failed, and is made again under the same id
-                await self.runs.drop(run)
-            return False
         first = self._repeats.first(place.ref, tried)
-        if first is None:
-            replay = await self._house.store.find_replay(place.ref, tried.key)
-            first = (response_id(replay.entry, place.ref), replay.request) if replay is not None else None
-        if first is None:
-            return False
-        await self._tell_again(tenant, first, asked, tried, client)
-        return True
+        if first is None and tried.sticky and (said := await self._telling.begun(place)) is not None:
+            first = place.id, said
+        if first is not None:
+            await self._told_before(place, first, asked, tried, client)
+        return first is not None
 
-    async def _tell_again(
-        self, tenant: str, first: tuple[str, bytes], asked: Asked, tried: Attempt, client: Client
+    async def _told_before(
+        self, place: Place, first: tuple[str, bytes], asked: Asked, tried: Attempt, client: Client
     ) -> None:
-        id, request = first
-        if request != tried.request:
+        id, said = first
+        if said and said != tried.request:
             raise IdempotencyKeyReused("This Idempotency-Key was used for another request; send a new key.")
-        run = await self.runs.find(tenant, id[-16:], id[5:37])
-        if run is not None and (not asked.stream or await self.runs.kept(run)):
-            await self._tell(run, asked, client)
-            return
-        made = await self.retrieve(tenant, id)
-        events = self._translation.whole(msgspec.json.decode(made, type=notes.Object)) if asked.stream else made
-        await client.send(200, "", NO_HEADERS, EVENTS if asked.stream else JSON, events)
+        await self._telling.again(place.ref.tenant, id, client, stream=asked.stream)
 
     @contextmanager
     def _going_on(self, place: Place) -> Iterator[None]:
@@ -191,8 +198,11 @@ class Responses:
     ) -> None:
         """Never raises: the response says what became of it."""
         try:
-            await self.places.made(place, who.policy)
-            await speaker.go()
+            await speaker.opened()
+            if not await self.places.made(place, who.policy, live.made_by):
+                await speaker.break_off("cancelled")
+                return
+            speaker.go()
             with self._going_on(place):
                 await run_as(self._dialect, chat, call, who, self._house, speaker, record)
             if not live.ended:
@@ -207,51 +217,15 @@ class Responses:
         finally:
             self._house.observe(record)
 
-    async def _tell(self, run: Live | Run, asked: Asked, client: Client, made: bytes = b"") -> None:
-        """How far a response is that is made in the background: as it is, or as it comes."""
-        if asked.stream:
-            await self._follow(run, -1, client)
-        else:
-            body = made or notes.response(notes.read(run.state)) or b""
-            await client.send(200, "", NO_HEADERS, JSON, body)
-
     async def resume(
         self, tenant: str, id: str, query: Mapping[str, str], client: Client, record: ExchangeRecord
     ) -> None:
-        """Answers `GET …/responses/{id}?stream=true`: the events with numbers above `starting_after`, as they were
-        first sent. Raises NotFound, InvalidBody while nothing has been sent."""
-        record.kind = "resume"
-        after = query.get("starting_after", "-1")
-        if not (after == "-1" or (after.isascii() and after.isdigit() and len(after) < 10)):
-            raise InvalidBody("starting_after is the sequence number of an event.", param="starting_after")
-        await self.retrieve(tenant, id)
-        entry, tag = entry_of(id) or ("", "")
-        run = await self.runs.find(tenant, tag, entry)
-        if run is None or not await self.runs.kept(run):
-            raise InvalidBody(
-                "This response has no stream (any more); leave `stream` out, and create it with `stream` next time.",
-                param="stream",
-            )
-        await self._follow(run, int(after), client)
-
-    async def _follow(self, run: Live | Run, after: int, client: Client) -> None:
-        self.runs.following()
-        following = asyncio.current_task()
-        assert following is not None
-        client.on_gone(partial(_end, following))
-        await client.start(200, "", NO_HEADERS, EVENTS, sized=False)
-        async for event in self.runs.follow(run, after):
-            if client.gone:
-                return
-            await client.write(event)
-        await client.finish()
+        """See `Telling`."""
+        await self._telling.resume(tenant, id, query, client, record)
 
     async def retrieve(self, tenant: str, id: str) -> bytes:
-        """The response as it was given, or as far as it is. Raises NotFound, StoreUnavailable."""
-        made = notes.response(await self._kept(tenant, id))
-        if made is None:
-            raise not_found(id)
-        return made
+        """See `Telling.response`."""
+        return await self._telling.response(tenant, id)
 
     async def delete(self, tenant: str, id: str) -> bytes:
         """Its id is unknown from now on; responses that go on from it keep their context."""
@@ -263,6 +237,9 @@ class Responses:
                     await run.over()
             except TimeoutError as error:
                 raise StoreUnavailable("The response is still being recorded; delete it again in a while.") from error
+        elif run is not None and not run.ended:
+            # its owner, which is elsewhere, might record it before it finds it gone
+            run = await self.runs.cancel(run, CANCEL_S)
         if run is not None:
             await self.runs.drop(run)
         noted = await self.places.found(tenant, id)
@@ -293,7 +270,7 @@ class Responses:
 
     async def input_items(self, tenant: str, id: str, query: Mapping[str, str]) -> bytes:
         """The response's own input, a page of it. Raises NotFound, InvalidBody."""
-        kept = await self._kept(tenant, id)
+        kept = await self._telling.note(tenant, id)
         if not kept.answers:
             raise not_found(id)
         return paged(kept.input, [*map(notes.item_id, kept.input)], page(query))
@@ -360,21 +337,6 @@ class Responses:
             again=again,
         )
 
-    async def _kept(self, tenant: str, id: str) -> notes.Note:
-        parts = entry_of(id)
-        if parts is None:
-            raise not_found(id)
-        live = self.runs.live(tenant, parts[0])
-        if live is not None and not live.recorded and not live.lost:
-            return notes.read(live.state)
-        noted = await self.places.found(tenant, id)
-        if noted is not None:
-            return notes.read(noted.note)
-        run = await self._house.store.find_run(tenant, parts[1], parts[0])
-        if run is None:
-            raise not_found(id)
-        return notes.read(run.state)
-
 
 class _Visits:
     """The exchange that makes a response, for those who may end it."""
@@ -387,14 +349,8 @@ class _Visits:
         self.visit = visit
         live = self._runs.live(self._tenant, self._entry)
         if live is not None:
-            live.visit = visit
-            if live.cancelled:
-                live.cancel()
+            live.made_by(visit)
 
 
 class _Background(msgspec.Struct):
     background: bool | None = None
-
-
-def _end(task: asyncio.Task[object]) -> None:
-    task.cancel()

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 import msgspec
 
 from proxy.conversation.entry import new_id
-from proxy.errors import Overloaded, PreviousResponseNotFound, StoreUnavailable
+from proxy.errors import Overloaded, StoreUnavailable
 from proxy.resources import notes
 from proxy.resources.live import Live
 from proxy.stores.contract import End, Ref, Run, Store, tag
@@ -95,10 +95,15 @@ class Runs:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def begin(self, ref: Ref, entry: str, ttl_s: int | None, state: bytes) -> Live:
-        """From now on it is found. The store is told of it later."""
-        live = self._lives[ref.tenant, entry] = Live(ref, entry, ttl_s, state)
-        if self._shared:
+    def begin(self, ref: Ref, entry: str, ttl_s: int | None, state: bytes, *, announced: bool = False) -> Live:
+        """From now on it is found. The store is told of it later, or, if it is `announced`, by `announce`. One before
+        it under the same id has ended."""
+        live = Live(ref, entry, ttl_s, state)
+        if (before := self.live(ref.tenant, entry)) is not None:
+            # what is being written of that one must not come behind what is written of this one
+            live.writing = before.writing
+        self._lives[ref.tenant, entry] = live
+        if self._shared and not announced:
             # others are asked for it as soon as its client knows the id
             task = asyncio.create_task(self._written_soon(live))
             self._writing.add(task)
@@ -129,18 +134,17 @@ class Runs:
         for task in self._followers:
             task.cancel()
 
-    async def announce(self, live: Live) -> None:
+    async def announce(self, live: Live) -> bool:
         """The store knows of it when this returns, so that it is not forgotten whatever happens to this process.
-        Raises StoreUnavailable; PreviousResponseNotFound if what it goes on from was erased meanwhile."""
-        try:
-            begun = await self._begun(live, recorded=False)
-        except StoreUnavailable:
-            self.forget(live)
-            raise
-        if not begun:
-            self.forget(live)
-            raise PreviousResponseNotFound("The conversation was deleted meanwhile.", param="conversation")
-        live.begun = True
+        False, and it is forgotten, if there is one under its id already, or its conversation was erased meanwhile.
+        Raises StoreUnavailable."""
+        async with live.writing:
+            try:
+                live.begun = await self._begin(live, recorded=False)
+            finally:
+                if not live.begun:
+                    self.forget(live)
+        return live.begun
 
     def forget(self, live: Live) -> None:
         if self.live(live.ref.tenant, live.entry) is live:
@@ -234,6 +238,8 @@ class Runs:
                 if not self._silent:
                     self._say(f"the logs of responses cannot be written, which is tried again: {error.message}")
                 self._silent = True
+                # nobody could be heard of meanwhile: the others are given as long as if they had just been
+                self._swept = time.monotonic() + self._silent_ms / 1000
                 self._give_up()
             except Exception as error:  # noqa: BLE001 - a bug with one run must not leave the others without heartbeats
                 self._broke(error)
@@ -280,11 +286,9 @@ class Runs:
             if ended and not events and not live.keep:
                 self.forget(live)
                 return
-            live.begun = await self._begun(live, recorded=False) or (
-                live.recording and await self._begun(live, recorded=True)
-            )
-            # what was erased meanwhile must not come back
-            live.lost = not live.begun
+            if not await self._begun(live):
+                # tried again
+                return
         run: Run | None = None
         if not live.lost:
             end = End(self._log_s if live.upto else 0.0, keep=live.keep) if ended else None
@@ -303,7 +307,26 @@ class Runs:
         if ended:
             self.forget(live)
 
-    async def _begun(self, live: Live, *, recorded: bool) -> bool:
+    async def _begun(self, live: Live) -> bool:
+        """The store knows of it, or it is lost. False: another process has not said yet that the one before it under
+        the same id, which failed there, has ended."""
+        while not live.begun:
+            live.begun = await self._begin(live, recorded=False) or (
+                live.recording and await self._begin(live, recorded=True)
+            )
+            if live.begun:
+                break
+            before = await self._store.find_run(live.ref.tenant, tag(live.ref), live.entry)
+            if before is None:
+                # what was erased meanwhile must not come back
+                live.lost = True
+                break
+            if not before.ended and before.owner != self._owner:
+                return False
+            await self._store.drop_run(live.ref, live.entry)
+        return True
+
+    async def _begin(self, live: Live, *, recorded: bool) -> bool:
         return await self._store.begin_run(
             live.ref, live.entry, owner=self._owner, state=live.state, ttl_s=live.ttl_s, recorded=recorded
         )
@@ -317,12 +340,12 @@ class Runs:
             # it may have died right after the append
             done = noted is not None and noted.entry.facts.state != "failed" and bool(noted.note)
             state = noted.note if noted is not None and done else self._failed(run.state)
-            response = notes.response(notes.read(state)) or b"null"
+            response = notes.response(notes.read(state))
             await self._store.log_run(
                 run.ref,
                 run.entry,
                 owner=run.owner,
-                events=(_last_event(response, run.events),) if run.events else (),
+                events=(_last_event(response, run.events),) if run.events and response else (),
                 state=state,
                 end=End(self._log_s, keep=not done),
             )

@@ -61,9 +61,11 @@ class Speaker:
         translation: Translation,
         begin: Callable[[bytes], Live | None],
         echo: Object,
+        request: bytes = b"",
     ) -> None:
         """`id`: 48 hex digits. `echo`: members of the response that the policy decides. `begin` is told the note of the
-        unfinished response when its stream begins; from then on there is a run of it, unless nobody may ask for it."""
+        unfinished response when its stream begins; from then on there is a run of it, unless nobody may ask for it.
+        `request`: see `notes.Note`."""
         self._client = client
         self._asked = asked
         self._id = id
@@ -72,6 +74,7 @@ class Speaker:
         self._translation = translation
         self._begin = begin
         self._echo = echo
+        self._request = request
         self._reader = dialect.reader(call, stream=True)
         self._plain = dialect.reader(call, stream=False)
         self._transcoder = translation.transcoder(asked, id, self._at)
@@ -102,13 +105,16 @@ class Speaker:
         assert live is not None
         return live, made
 
-    async def go(self) -> None:
-        """An announced one is being made now."""
-        assert self._live is not None
-        self._live.state = self._note(self._unfinished("in_progress"))
+    async def opened(self) -> None:
+        """The stream of an announced one begins: who follows it knows its id, however long it waits."""
         if self._asked.stream:
             self._streams = True
             await self._tell(self._transcoder.begin())
+
+    def go(self) -> None:
+        """An announced one is being made now."""
+        assert self._live is not None
+        self._live.state = self._note(self._unfinished("in_progress"))
 
     def recorded(self, reply: Reply) -> tuple[Reply, bytes]:
         """The reply as it is recorded, and the note of its entry. Raises SessionConflict if it must not be."""
@@ -163,6 +169,9 @@ class Speaker:
             if not self._streams:
                 self._streams = True
                 self._live = self._begin(self._note(self._unfinished("in_progress")))
+                if self._live is not None:
+                    # a reply that came in one piece is recorded before its stream begins
+                    self._live.recording = self._response is not None
                 await self._tell(self._transcoder.begin())
         else:
             self._head = reason, headers, marks
@@ -268,7 +277,8 @@ class Speaker:
 
     def _note(self, made: Object) -> bytes:
         items = self._asked.items
-        return notes.note(made, items, notes.places(items, self._translation) if self._asked.conversation else ())
+        places = notes.places(items, self._translation) if self._asked.conversation else ()
+        return notes.note(made, items, places, self._request)
 
 
 def _told(error: ProxyError) -> Marks:

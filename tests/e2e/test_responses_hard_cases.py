@@ -11,7 +11,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.support.app import Remora, remora, sent
-from tests.support.upstream import ScriptedUpstream, Wait, plain, sse
+from tests.support.upstream import Reset, ScriptedUpstream, Wait, plain, sse
 
 STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
@@ -64,6 +64,25 @@ async def test_what_a_deleted_call_held_together_stays(client: AsyncOpenAI, upst
     assert "second" in whole
     assert "look" not in whole
     assert "found" not in whole
+
+
+async def test_other_calls_of_a_message_keep_their_results(client: AsyncOpenAI, upstream: ScriptedUpstream) -> None:
+    said: Any = [
+        {"type": "message", "role": "user", "content": "go"},
+        {"type": "message", "role": "assistant", "content": "first"},
+        {"type": "function_call", "call_id": "a", "name": "look", "arguments": "{}"},
+        {"type": "message", "role": "assistant", "content": "second"},
+        {"type": "function_call", "call_id": "b", "name": "listen", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "a", "output": "found"},
+        {"type": "function_call_output", "call_id": "b", "output": "heard"},
+    ]
+    made = await client.conversations.create(items=said)
+    items = (await client.conversations.items.list(made.id, order="asc")).data
+    await client.conversations.items.delete(items[2].id or "", conversation_id=made.id)
+    await client.responses.create(model="m", input="next", conversation=made.id)
+    _, told, result, _ = upstream.requests[-1].json()["messages"]
+    assert (told["content"], [call["id"] for call in told["tool_calls"]]) == ("first\n\nsecond", ["b"])
+    assert (result["tool_call_id"], result["content"]) == ("b", "heard")
 
 
 async def test_deletions_at_the_same_moment(upstream: ScriptedUpstream, tmp_path: Path) -> None:
@@ -137,6 +156,54 @@ async def test_a_background_request_made_again_is_the_same_response(
     late = (await post(body, key)).json()
     assert (late["id"], late["status"]) == (first.json()["id"], "completed")
     assert len(upstream.requests) == 1
+
+
+async def test_a_stream_that_is_made_again_after_one_that_failed_is_whole(
+    served: Remora, upstream: ScriptedUpstream
+) -> None:
+    """It has the same id, and takes longer than the time in which the first one's end is written."""
+    failing, whole = asyncio.Event(), asyncio.Event()
+    upstream.queue += [
+        sse([delta("half"), Wait(failing), Reset()]),
+        sse([delta("who"), delta("le"), Wait(whole), STOP]),
+    ]
+    body = json.dumps({"model": "m", "input": "x", "stream": True}).encode()
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer sk-client"}
+    store = served.here.house.store
+
+    async def written(events: int) -> None:
+        async with asyncio.timeout(10):
+            while [run.events for run in await store.stale_runs(0, 1)] != [events]:  # noqa: ASYNC110 - only asking tells
+                await asyncio.sleep(0.02)
+
+    first = await served.http.post(
+        f"{served.url}/v1/responses", data=body, headers={**headers, "x-stainless-retry-count": "0"}
+    )
+    id = json.loads((await first.content.readuntil(b"\n\n")).split(b"data: ")[1])["response"]["id"]
+    await written(5)
+    first.close()
+    again = asyncio.create_task(served.post("/v1/responses", body, {"x-stainless-retry-count": "1"}))
+    # it waits for the first
+    await asyncio.wait({again}, timeout=0.5)
+    failing.set()
+    await written(6)
+    whole.set()
+    events = [json.loads(line[6:]) for line in (await again).body.decode().splitlines() if line.startswith("data: ")]
+    assert (events[-1]["type"], events[-1]["response"]["id"]) == ("response.completed", id)
+    async with served.http.get(f"{served.url}/v1/responses/{id}?stream=true", headers=headers) as reply:
+        assert await reply.read() == again.result().body
+
+
+async def test_a_stream_made_of_a_plain_reply_can_be_taken_up_again(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}
+    upstream.queue.append(plain(200, {"object": "chat.completion", "choices": [choice]}))
+    async with remora(upstream.url, tmp_path) as served:
+        told = await served.post("/v1/responses", json.dumps({"model": "m", "input": "x", "stream": True}).encode())
+        id = json.loads(told.body.split(b"data: ")[1].split(b"\n")[0])["response"]["id"]
+    async with remora(upstream.url, tmp_path) as served:
+        headers = {"Authorization": "Bearer sk-client"}
+        async with served.http.get(f"{served.url}/v1/responses/{id}?stream=true", headers=headers) as reply:
+            assert await reply.read() == told.body
 
 
 async def test_what_is_deleted_while_it_streams_does_not_come_back(

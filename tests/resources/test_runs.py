@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
-from proxy.errors import Overloaded
+from proxy.errors import Overloaded, StoreUnavailable
 from proxy.resources import runs as module
 from proxy.resources.live import Live
 from proxy.resources.runs import Runs
-from proxy.stores.contract import Ref, Run, Store, tag
+from proxy.stores.contract import End, Ref, Run, Store, tag
 from proxy.stores.memory import MemoryStore
 
 REF = Ref("t", "chain", "a" * 32)
@@ -23,17 +24,20 @@ def event(number: int) -> bytes:
 
 
 @asynccontextmanager
-async def process(store: Store, *, silent_ms: int = 60_000, log_s: float = 60.0) -> AsyncIterator[Runs]:
-    """One of the processes that share the store."""
-    said: list[str] = []
+async def process(
+    store: Store, *, silent_ms: int = 60_000, log_s: float = 60.0, said: list[str] | None = None
+) -> AsyncIterator[Runs]:
+    """One of the processes that share the store; `said`: what it may say."""
+    silence: list[str] = []
+    say = (silence if said is None else said).append
     broke: list[Exception] = []
-    runs = Runs(store, log_s=log_s, silent_ms=silent_ms, failed=lambda _: FAILED, say=said.append, broke=broke.append)
+    runs = Runs(store, log_s=log_s, silent_ms=silent_ms, failed=lambda _: FAILED, say=say, broke=broke.append)
     runs.open()
     try:
         yield runs
     finally:
         await runs.close()
-    assert (said, broke) == ([], [])
+    assert (silence, broke) == ([], [])
 
 
 @pytest.fixture
@@ -135,6 +139,70 @@ async def test_what_is_dropped_does_not_come_back(store: Store) -> None:
             await asyncio.sleep(module.TICK_S * 2.5)
             assert live.lost
             assert await here.find(REF.tenant, tag(REF), "e" * 32) is None
+
+
+async def test_what_is_announced_is_begun_once_however_long_the_store_takes() -> None:
+    class Slow(MemoryStore):
+        async def begin_run(self, *args: Any, **more: Any) -> bool:
+            made = await super().begin_run(*args, **more)
+            await asyncio.sleep(module.BEAT_S * 1.5)
+            return made
+
+    async with process(Slow()) as here:
+        live = here.begin(REF, "e" * 32, None, NOTE, announced=True)
+        assert await here.announce(live)
+        assert (live.begun, live.lost, live.cancelled) == (True, False, False)
+        second = here.begin(Ref("t", "conversation", "b"), "f" * 32, None, NOTE, announced=True)
+        assert not await here.announce(second)
+        assert here.live("t", "f" * 32) is None
+
+
+async def test_one_that_is_made_again_under_the_id_of_one_that_failed_elsewhere(store: Store) -> None:
+    assert await store.begin_run(REF, "e" * 32, owner="other", state=NOTE, ttl_s=None)
+    async with process(store) as here:
+        live = here.begin(REF, "e" * 32, None, NOTE)
+        live.log(event(0))
+        await asyncio.sleep(module.TICK_S * 2.5)
+        # the other process has not said yet that it ended there
+        assert (live.begun, live.lost) == (False, False)
+        assert await store.log_run(
+            REF, "e" * 32, owner="other", events=[event(7)], state=FAILED, end=End(60.0, keep=True)
+        )
+        live.log(event(1))
+        live.end(NOTE, keep=True)
+        async with asyncio.timeout(10):
+            while here.live(REF.tenant, "e" * 32):  # noqa: ASYNC110 - it is written soon
+                await asyncio.sleep(0.01)
+        run = await found(here)
+        assert isinstance(run, Run)
+        assert (run.state, await collected(here, run, -1)) == (NOTE, [event(0), event(1)])
+
+
+async def test_nobody_is_taken_for_dead_because_the_store_was_away() -> None:
+    class Away(MemoryStore):
+        away = False
+
+        async def log_run(self, *args: Any, **more: Any) -> Run | None:
+            if self.away:
+                raise StoreUnavailable("The store is away.")
+            return await super().log_run(*args, **more)
+
+    store = Away()
+    said: list[str] = []
+    async with process(store, silent_ms=3000, said=said) as here, process(store, silent_ms=3000, said=said) as there:
+        lives = [
+            (each, each.begin(REF, id * 32, None, NOTE, announced=True)) for each, id in ((here, "e"), (there, "f"))
+        ]
+        for each, live in lives:
+            assert await each.announce(live)
+        store.away = True
+        await asyncio.sleep(4)
+        store.away = False
+        await asyncio.sleep(module.SWEEP_EVERY_S + module.BEAT_S)
+        for _, live in lives:
+            assert (live.lost, live.cancelled) == (False, False)
+            live.end(NOTE, keep=True)
+    assert len(said) == 2
 
 
 async def test_so_many_run_in_the_background_and_no_more(store: Store) -> None:
