@@ -176,6 +176,10 @@ class Transcoder(Protocol):
     def feed(self, data: bytes) -> bytes:
         """Bytes of the one stream, cut anywhere -> of the other."""
 
+    def settle(self, data: bytes, answer: dict[str, object]) -> tuple[bytes, dict[str, object]]:
+        """Takes the last of the stream. Returns what closes the items of the finished reply, and the reply with its
+        items as they were streamed; only `end` or `error` may follow."""
+
     def end(self, answer: dict[str, object]) -> bytes:
         """Closes what is open; `answer` is the finished reply, whatever its status."""
 

@@ -337,7 +337,7 @@ class Conversation:
             note = b""
             self.house.turnstile.check_place(self.visit)
             if self.who.own is not None:
-                answer, note = self.who.own.recorded(answer)
+                answer, note = self.who.own.recorded(answer, sent[2] if sent else b"")
                 # what the client is given of it is made from the note
                 sent = (*sent[:2], b"") if sent else None
             entry = await commit(

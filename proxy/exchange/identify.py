@@ -37,8 +37,9 @@ class Own(msgspec.Struct, frozen=True):
     """What does not fit may be left out; else such a request is refused."""
     began: Callable[[Visit], None]
     """Is told of the exchange that runs, which may be interrupted."""
-    recorded: Callable[[Reply], tuple[Reply, bytes]]
-    """The reply as it is to be recorded, and what is kept with its entry."""
+    recorded: Callable[[Reply, bytes], tuple[Reply, bytes]]
+    """The reply as it is to be recorded, and what is kept with its entry. Beside the reply stands what is held of it,
+    and written when it is recorded."""
     again: Callable[[Replay], Awaitable[bool]]
     """Answers a request that was made before and recorded; True if the client has all of it."""
 

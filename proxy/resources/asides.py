@@ -97,7 +97,7 @@ def _began(_: Visit) -> None:
     """Nobody interrupts it."""
 
 
-def _recorded(reply: Reply) -> tuple[Reply, bytes]:
+def _recorded(reply: Reply, _: bytes) -> tuple[Reply, bytes]:
     return reply, b""
 
 

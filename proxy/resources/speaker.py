@@ -82,6 +82,10 @@ class Speaker:
         self._response: Object | None = None
         self._streams = False
         """The client's stream has begun."""
+        self._relays = False
+        """The upstream's reply is a stream."""
+        self._closing = b""
+        """The events that close the items of what is recorded; the last one follows."""
         self._head: tuple[str, Headers, Marks] | None = None
         """Of a stream of the upstream's that nobody asked for: it becomes a plain reply at its end."""
         self._refusal: tuple[int, bytearray] | None = None
@@ -116,16 +120,19 @@ class Speaker:
         assert self._live is not None
         self._live.state = self._note(self._unfinished("in_progress"))
 
-    def recorded(self, reply: Reply) -> tuple[Reply, bytes]:
-        """The reply as it is recorded, and the note of its entry. Raises SessionConflict if it must not be."""
+    def recorded(self, reply: Reply, held: bytes) -> tuple[Reply, bytes]:
+        """See `Own`. Raises SessionConflict if it must not be recorded."""
         if self._live is not None and self._live.lost:
             raise SessionConflict("The response was taken for lost, or deleted, while it was made.")
         reply = self._translation.settled(reply, self._id)
         # one whose client left, and of which the policy keeps what was read
-        self._response = self._made(reply, None if reply.whole else "incomplete")
+        made = self._made(reply, None if reply.whole else "incomplete")
+        if self._relays and self._streams:
+            self._closing, made = self._transcoder.settle(held, made)
+        self._response = made
         if self._live is not None:
             self._live.recording = True
-        return reply, self._note(self._response)
+        return reply, self._note(made)
 
     async def again(self, response: bytes) -> bool:
         """Gives out a response that was made before."""
@@ -165,6 +172,7 @@ class Speaker:
             self._refusal = status, bytearray()
             await self._client.start(status, reason, headers, marks, sized=sized)
         elif self._asked.stream:
+            self._relays = not self._response
             await self._client.start(status, reason, headers, (*marks, *EVENTS), sized=False)
             if not self._streams:
                 self._streams = True
@@ -181,6 +189,9 @@ class Speaker:
             if len(self._refusal[1]) < REFUSAL_BYTES:
                 self._refusal[1].extend(data)
             await self._client.write(data)
+            return
+        if self._relays and self._response is not None:
+            # what was held stands in the events that close it
             return
         self._reader.feed(data)
         if self._streams:
@@ -232,12 +243,21 @@ class Speaker:
             return None
         made = self._response if recorded else None
         made = made or self._translation.failed(self._made(self._reader.reply(), "failed"), "server_error", BROKEN)
-        self._live.log(self._transcoder.end(made) if self._streams else b"")
+        last, made = self._ended(made)
+        self._live.log(last)
         self._over(made)
         return None if recorded else self._live
 
+    def _ended(self, made: Object) -> tuple[bytes, Object]:
+        """The end of the stream, b"" where there is none; and the response with its items as they were streamed."""
+        if not self._streams:
+            return b"", made
+        closing, self._closing = self._closing, b""
+        more, made = self._transcoder.settle(b"", made)
+        return closing + more + self._transcoder.end(made), made
+
     async def _finish(self, made: Object) -> bool:
-        last = self._transcoder.end(made) if self._streams else b""
+        last, made = self._ended(made)
         if self._live is not None:
             self._live.log(last)
         self._over(made)
@@ -260,7 +280,8 @@ class Speaker:
         code = "rate_limit_exceeded" if status == 429 else "server_error"
         made = self._unfinished("failed")
         made = self._translation.failed(made, code, said or f"The upstream answered {status}.")
-        self._live.log(self._transcoder.end(made) if self._streams else b"")
+        last, made = self._ended(made)
+        self._live.log(last)
         self._over(made)
 
     def _over(self, made: Object) -> None:

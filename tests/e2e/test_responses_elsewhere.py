@@ -137,3 +137,23 @@ async def test_what_is_deleted_elsewhere_while_it_is_made_does_not_come_back(
             await asyncio.sleep(0.02)
     for proxy in both:
         assert (await ask(proxy, "GET", made["id"]))[0] == 404
+
+
+async def test_what_cannot_be_recorded_has_no_good_end(both: tuple[Remora, Remora], upstream: ScriptedUpstream) -> None:
+    """Its conversation was deleted elsewhere."""
+    one, other = both
+    made = json.loads((await one.post("/v1/conversations", b"{}")).body)["id"]
+    go_on = asyncio.Event()
+    upstream.queue.append(slow(go_on))
+    body = json.dumps({"model": "m", "input": "x", "conversation": made, "stream": True}).encode()
+    told = asyncio.create_task(one.post("/v1/responses", body))
+    await upstream.until(lambda u: bool(u.requests))
+    async with other.http.delete(f"{other.url}/v1/conversations/{made}", headers=HEADERS) as reply:
+        assert reply.status == 200
+    go_on.set()
+    events = [json.loads(line[6:]) for line in (await told).body.splitlines() if line.startswith(b"data: ")]
+    assert [event["sequence_number"] for event in events] == [*range(len(events))]
+    assert events[-1]["type"] in ("response.failed", "response.incomplete")
+    assert "completed" not in [event["response"]["status"] for event in events if "response" in event]
+    for proxy in both:
+        assert (await ask(proxy, "GET", events[0]["response"]["id"]))[0] == 404

@@ -194,6 +194,30 @@ async def test_a_stream_that_is_made_again_after_one_that_failed_is_whole(
         assert await reply.read() == again.result().body
 
 
+async def test_what_is_kept_is_what_was_streamed(client: AsyncOpenAI, upstream: ScriptedUpstream) -> None:
+    """Also where the model speaks in another order than that of a reply in one piece, and to its last event."""
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    for deltas in (
+        [{"tool_calls": [call]}, {"content": "late"}],
+        [{"content": "first"}, {"reasoning_content": "hm"}, {"content": "second"}],
+    ):
+        *before, last = [{"choices": [{"index": 0, "delta": each}]} for each in deltas]
+        last["choices"][0]["finish_reason"] = "stop"
+        upstream.queue.append(sse([*before, last]))
+        made = await client.conversations.create()
+        stream = await client.responses.create(model="m", input="x", conversation=made.id, stream=True)
+        events: list[Any] = [event async for event in stream]
+        told = events[-1].response
+        assert (await client.responses.retrieve(told.id)).to_dict() == told.to_dict()
+        done = [event.item.id for event in events if event.type == "response.output_item.done"]
+        assert done == [item.id for item in told.output]
+        for id in done:
+            assert (await client.conversations.items.retrieve(id, conversation_id=made.id)).id == id
+        await client.conversations.items.delete(done[0], conversation_id=made.id)
+        await client.responses.create(model="m", input="next", conversation=made.id)
+        assert upstream.requests[-1].json()["messages"][1]["content"] == ("late" if "late" in str(deltas) else "second")
+
+
 async def test_a_stream_made_of_a_plain_reply_can_be_taken_up_again(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}
     upstream.queue.append(plain(200, {"object": "chat.completion", "choices": [choice]}))

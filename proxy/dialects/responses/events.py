@@ -2,7 +2,7 @@
 
 One item comes after the other: a call that grows beside another one is held until that one is whole, and what is said
 after calls have begun is held until they end. Reasoning that comes after text makes an item of its own. So the output
-can be in another order than that of the reply in one piece: `settled` gives the Response object as it was streamed.
+can be in another order than that of the reply in one piece: `settle` gives the Response object as it was streamed.
 """
 
 import json
@@ -87,26 +87,31 @@ class Transcoder:
                 self._add(delta, made, logprobs)
         return b"".join(made)
 
-    def end(self, response: dict[str, object]) -> bytes:
-        """Closes the open items, then the last event with `settled(response)`."""
-        made = [self.feed(b"\n\n") if self._cutter.rest_bytes else b""]
-        status = str(response["status"])
-        self._finish(made, status)
+    def settle(self, data: bytes, response: dict[str, object]) -> tuple[bytes, dict[str, object]]:
+        """See `proxy.dialects.contract.Transcoder`."""
+        made = [self.feed(data)]
+        if self._cutter.rest_bytes:
+            made.append(self.feed(b"\n\n"))
+        self._finish(made, str(response["status"]))
         self._seal(made)
         made += [self._out.whole(item) for item in self._missing(response)]
-        made.append(self._out.event(_ENDS.get(status, "response.failed"), {"response": self.settled(response)}))
-        return b"".join(made)
+        return b"".join(made), self._settled(response)
 
-    def settled(self, response: dict[str, object]) -> dict[str, object]:
-        """The response with the output as it was streamed; to be asked after `end`. This is the one to keep."""
-        return {**response, "output": self._out.items, "output_text": output_text(self._out.items)}
+    def end(self, response: dict[str, object]) -> bytes:
+        """Closes the open items, then the last event with the response as it was streamed."""
+        made, settled = self.settle(b"", response)
+        return made + self._out.event(_ENDS.get(str(settled["status"]), "response.failed"), {"response": settled})
+
+    def _settled(self, response: dict[str, object]) -> dict[str, object]:
+        items = [*self._out.items]
+        return {**response, "output": items, "output_text": output_text(items)}
 
     def error(self, code: str, message: str) -> bytes:
         """Closes the open items, then the flat `error` event and response.failed."""
         made: list[bytes] = []
         self._finish(made, "failed")
         made.append(self._out.event("error", {"code": code, "message": message, "param": None}))
-        response = failed(self.settled(self._blank("failed")), code, message)
+        response = failed(self._settled(self._blank("failed")), code, message)
         made.append(self._out.event("response.failed", {"response": response}))
         return b"".join(made)
 

@@ -118,6 +118,19 @@ def test_the_stream_ends_with_the_object_of_the_reply(
     assert last["usage"]["total_tokens"] == 10
 
 
+@settings(max_examples=150, deadline=None)
+@given(data=streams(), cut=st.integers(0, 2000), status=st.sampled_from(["completed", "incomplete", "failed"]))
+def test_what_is_settled_before_the_end_is_what_the_end_tells(data: bytes, cut: int, status: str) -> None:
+    """Though the response may have failed by then."""
+    answer = response(ASKED, ID, 1, read_reply(data), status="completed")
+    coder = Transcoder(ASKED, ID, 1)
+    made = coder.begin() + coder.feed(data[:cut])
+    closing, settled = coder.settle(data[cut:], answer)
+    items = orjson.loads(orjson.dumps(settled["output"]))
+    last = check(made + closing + coder.end({**settled, "status": status}))
+    assert (last["output"], last["output_text"]) == (items, settled["output_text"])
+
+
 def test_a_plain_reply_has_the_events_of_a_stream() -> None:
     data = chat({"reasoning": "hm"}, {"content": "a"}, {"refusal": "no"}, call(0, "{}", id="c", name="f"))
     answer = response(ASKED, ID, 1, read_reply(data))

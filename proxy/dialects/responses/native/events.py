@@ -60,6 +60,11 @@ class Transcoder:
             self._add(name, event, made)
         return b"".join(made)
 
+    def settle(self, data: bytes, answer: Object) -> tuple[bytes, Object]:
+        """See `proxy.dialects.contract.Transcoder`. The items stand in the answer at the places where they were
+        streamed."""
+        return self.feed(data), answer
+
     def end(self, answer: Object) -> bytes:
         """Items of which nothing was told, and the last event."""
         made = [self.feed(b"\n\n") if self._cutter.rest_bytes else b""]
