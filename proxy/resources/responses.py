@@ -7,8 +7,8 @@ is still being made, or never came to its end, as the state of its run.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 import msgspec
 import orjson
@@ -59,6 +59,8 @@ class Responses:
         self._repeats = Repeats(house.store)
         self._parents: Counter[tuple[str, str]] = Counter()
         """Entries that responses go on from right now."""
+        self._deleted: set[tuple[str, str]] = set()
+        """Those of them whose responses were deleted meanwhile."""
         self.places = Places(house, runs, self._repeats)
         self._telling = Telling(house, translation, runs, self.places)
 
@@ -93,7 +95,7 @@ class Responses:
         key = tried.request if tried is not None and tried.sticky else b""
         speaker = Speaker(to, asked, place.digits, call, self._dialect, self._translation, begin, echo, key)
         own = _Visits(self.runs, tenant, place.entry)
-        who = Identity(place.session, policy, keeps, own=self._own(place, asked, speaker, tenant, own))
+        who = Identity(place.session, policy, keeps, own=self._own(place, asked, speaker, key, own))
         chat = self.chat(request, asked)
         if asked.background:
             await self._begun(client, asked, tried, place, chat, call, who, speaker, record)
@@ -104,7 +106,7 @@ class Responses:
 
         if not await self.places.made(place, policy, waits) or client.gone:
             return
-        with self._going_on(place):
+        async with self._going_on(place):
             try:
                 await run_as(self._dialect, chat, call, who, self._house, speaker, record)
             finally:
@@ -171,12 +173,13 @@ class Responses:
     ) -> None:
         id, said = first
         if said and said != tried.request:
-            raise IdempotencyKeyReused("This Idempotency-Key was used for another request; send a new key.")
+            raise _reused()
         await self._telling.again(place.ref.tenant, id, client, stream=asked.stream)
 
-    @contextmanager
-    def _going_on(self, place: Place) -> Iterator[None]:
-        """What the response goes on from is not erased meanwhile, though its id may be deleted."""
+    @asynccontextmanager
+    async def _going_on(self, place: Place) -> AsyncIterator[None]:
+        """What the response goes on from is not erased meanwhile, though its id may be deleted; then it is erased
+        afterwards, if nothing goes on from it after all."""
         parent = place.ref.tenant, place.parent or ""
         self._parents[parent] += 1
         try:
@@ -185,6 +188,9 @@ class Responses:
             self._parents[parent] -= 1
             if not self._parents[parent]:
                 del self._parents[parent]
+                if parent in self._deleted:
+                    self._deleted.remove(parent)
+                    await self._house.store.prune(place.ref, parent[1])
 
     async def _background(
         self,
@@ -203,7 +209,7 @@ class Responses:
                 await speaker.break_off("cancelled")
                 return
             speaker.go()
-            with self._going_on(place):
+            async with self._going_on(place):
                 await run_as(self._dialect, chat, call, who, self._house, speaker, record)
             if not live.ended:
                 await speaker.break_off("cancelled" if live.cancelled else record.error)
@@ -252,6 +258,8 @@ class Responses:
                     left = msgspec.structs.replace(notes.read(noted.note), response=notes.NONE)
                     await self._house.store.annotate(noted.ref, noted.entry.id, notes.encode(left))
         elif noted is not None and (noted.ref.kind == "session" or (tenant, entry) in self._parents):
+            if noted.ref.kind == "chain":
+                self._deleted.add((tenant, entry))
             await self._house.store.annotate(noted.ref, noted.entry.id, b"")
         elif noted is not None:
             await self._house.store.prune(noted.ref, noted.entry.id)
@@ -318,12 +326,18 @@ class Responses:
             policy = msgspec.structs.replace(policy, window=Window("fit"), summary=None, recall=None)
         return policy
 
-    def _own(self, place: Place, asked: Asked, speaker: Speaker, tenant: str, visits: "_Visits") -> Own:
+    def _own(self, place: Place, asked: Asked, speaker: Speaker, request: bytes, visits: "_Visits") -> Own:
+        """`request`: see `notes.Note`."""
+
         async def again(replay: Replay) -> bool:
-            noted = await self._house.store.find(tenant, place.digits[32:], replay.entry)
-            made = notes.response(notes.read(noted.note)) if noted else None
+            noted = await self._house.store.find(place.ref.tenant, place.digits[32:], replay.entry)
+            kept = notes.read(noted.note) if noted else notes.Note()
+            made = notes.response(kept)
             if made is None:
                 raise not_found(response_id(replay.entry, place.ref))
+            if kept.request and kept.request != request:
+                # what the upstream is asked is the same, but not what the response says of it
+                raise _reused()
             return await speaker.again(made)
 
         return Own(
@@ -336,6 +350,10 @@ class Responses:
             recorded=speaker.recorded,
             again=again,
         )
+
+
+def _reused() -> IdempotencyKeyReused:
+    return IdempotencyKeyReused("This Idempotency-Key was used for another request; send a new key.")
 
 
 class _Visits:

@@ -177,8 +177,13 @@ async def test_a_retry_makes_no_second_response(served: Remora, upstream: Script
         assert first.json()["id"] == again.json()["id"]
         assert first.json()["output"] == again.json()["output"]
     assert len(upstream.requests) == 2
-    other = await served.post("/v1/responses", body.replace(b"one", b"two"), {"Idempotency-Key": "a"})
-    assert other.code == "idempotency_key_reused"
+    # also where the upstream would be asked the same
+    for other in (
+        body.replace(b"one", b"two"),
+        body[:-1] + b', "instructions": "other"}',
+        body[:-1] + b', "metadata": {}}',
+    ):
+        assert (await served.post("/v1/responses", other, {"Idempotency-Key": "a"})).code == "idempotency_key_reused"
     streamed = json.dumps({"model": "gpt-4o", "input": "three", "stream": True}).encode()
     one = await served.post("/v1/responses", streamed, {"Idempotency-Key": "c"})
     two = await served.post("/v1/responses", streamed, {"Idempotency-Key": "c"})

@@ -247,6 +247,30 @@ async def test_what_is_deleted_while_it_streams_does_not_come_back(
         await client.responses.retrieve(id, stream=True)
 
 
+@pytest.mark.parametrize("kept", [False, True])
+async def test_what_is_deleted_while_another_goes_on_from_it_is_gone_when_nothing_does(
+    served: Remora, client: AsyncOpenAI, upstream: ScriptedUpstream, *, kept: bool
+) -> None:
+    await served.chat("s", "hello")
+    store = served.here.house.store
+    [tenant] = [info.ref.tenant async for info in store.list()]
+    parent = (await client.responses.create(model="m", input="secret")).id
+    go_on = asyncio.Event()
+    upstream.queue.append(sse([delta("one"), Wait(go_on), STOP]))
+    child = asyncio.create_task(client.responses.create(model="m", input="x", previous_response_id=parent, store=kept))
+    await upstream.until(lambda u: len(u.requests) == 3)
+    await client.responses.delete(parent)
+    go_on.set()
+    made = await child
+    if kept:
+        await client.responses.create(model="m", input="y", previous_response_id=made.id)
+        assert texts(upstream) == ["secret", "reply 2", "x", "one", "y"]
+        return
+    async with asyncio.timeout(10):
+        while await store.find(tenant, parent[37:], parent[5:37]):  # noqa: ASYNC110 - its end is not told of
+            await asyncio.sleep(0.01)
+
+
 async def test_a_reply_that_is_none_is_an_error(client: AsyncOpenAI, upstream: ScriptedUpstream) -> None:
     for body in ("<html>no</html>", json.dumps({"error": {"message": "no"}})):
         for stream in (False, True):

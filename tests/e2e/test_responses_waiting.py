@@ -73,6 +73,23 @@ async def test_a_stream_that_waits_for_one_that_fails_has_an_end(
     assert "did not complete" in events[-1].response.error.message
 
 
+async def test_a_stop_answers_who_waits_to_change_a_conversation(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    async with remora(upstream.url, tmp_path, stop_timeout_s=0.2) as served:
+        made = (await served.post("/v1/conversations", b"{}")).json()["id"]
+        upstream.queue.append(sse([SLOW, Wait(asyncio.Event())]))
+        body = {"model": "m", "input": "x", "background": True, "conversation": made}
+        await served.post("/v1/responses", json.dumps(body).encode())
+        await upstream.until(lambda u: bool(u.requests))
+        adding = asyncio.create_task(
+            served.post(f"/v1/conversations/{made}/items", b'{"items": [{"role": "user", "content": "y"}]}')
+        )
+        async with asyncio.timeout(10):
+            while served.here.house.turnstile.running < 2:  # noqa: ASYNC110 - only asking tells
+                await asyncio.sleep(0.01)
+        served.here.house.turnstile.interrupt_all()
+        assert (await adding).code == "stopping"
+
+
 async def test_a_stop_ends_those_that_wait(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
     async with (
