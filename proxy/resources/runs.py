@@ -200,7 +200,7 @@ class Runs:
                 events = tuple(await self._store.run_events(run.ref, run.entry, after, most))
                 if not events:
                     if ended or isinstance(run, Live):
-                        return
+                        break
                     found = await self.find(run.ref.tenant, tag(run.ref), run.entry)
                     # what was written between the two reads is read once more
                     ended = found is None or (isinstance(found, Run) and found.ended)
@@ -211,6 +211,10 @@ class Runs:
             for event in events:
                 yield event
             after += len(events)
+        if isinstance(run, Run) and after >= run.events > 0:
+            # its owner gave out more than it could write before it died: how it ended is told all the same
+            for event in await self._store.run_events(run.ref, run.entry, run.events - 2, 1):
+                yield event
 
     async def kept(self, run: Live | Run) -> bool:
         """Its events can still be read. Raises StoreUnavailable."""

@@ -92,6 +92,9 @@ async def test_a_run_whose_owner_died_has_failed_and_its_followers_are_told(stor
         run = await found(here)
         assert isinstance(run, Run)
         assert (run.ended, run.state) == (True, FAILED)
+        # a client that was given more than was written is told the end too, and one that has it nothing more
+        assert await collected(here, run, 7) == [events[1]]
+        assert await collected(here, run, 1) == []
         # who was only paused finds out, and may not go on
         assert await store.log_run(REF, "e" * 32, owner="dead", events=[event(1)]) is None
 
