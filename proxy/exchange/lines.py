@@ -21,6 +21,9 @@ class _Held(NamedTuple):
     ref: Ref
     since: float
     """When it was last asked for, on the loop's clock: it lapses so long after that."""
+    kept: bool = False
+    """It was asked for more than once: the last time perhaps while it was given up with the append, which took it
+    anew."""
 
 
 class Lines:
@@ -86,7 +89,7 @@ class Lines:
     def leave(self, holder: str, *, appended: bool) -> None:
         """The place is given up; `appended`: that happened with the append."""
         held = self._held.pop(holder, None)
-        if held is not None and not appended:
+        if held is not None and (held.kept or not appended):
             self._store.step_out(held.ref, holder)
 
     async def _keep(self) -> None:
@@ -105,9 +108,10 @@ class Lines:
     async def _kept(self, holder: str, ref: Ref) -> None:
         since = asyncio.get_running_loop().time()
         place = await self._store.line_up(ref, holder, keep_ms=self._keep_ms, wait=False)
-        if holder not in self._held:
+        if (held := self._held.get(holder)) is None:
             # it left while its place was kept
             self._store.step_out(ref, holder)
-        elif place.kept and self.holds(holder):
-            # else it is a new place: what held the line before has lapsed
-            self._held[holder] = _Held(ref, since)
+        else:
+            # one that has lapsed is a new place: others may have come and gone between
+            since = since if place.kept and self.holds(holder) else held.since
+            self._held[holder] = _Held(ref, since, kept=True)

@@ -12,8 +12,9 @@ from proxy.errors import QueueTimeout, SessionBusy, SessionConflict
 from proxy.exchange.lines import Lines
 from proxy.exchange.turnstile import Turnstile
 from proxy.policy import Policy, Session
-from proxy.stores.contract import Ref, Store
+from proxy.stores.contract import Append, Appended, Conflict, Place, Ref, Store
 from proxy.stores.memory import MemoryStore
+from tests.stores.making import entry
 
 REF = Ref("tenant", "session", "s")
 
@@ -188,3 +189,37 @@ async def test_who_does_not_come_again_in_time_is_overtaken(store: Store, kept: 
             one.check_place(here)
         one.end(here)
         one.check_place(here)
+
+
+class Late(MemoryStore):
+    """Its answers to appends come late: the append has happened, and a place was kept since."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = asyncio.Event()
+
+    async def line_up(self, ref: Ref, holder: str, *, keep_ms: int, wait: bool) -> Place:
+        place = await super().line_up(ref, holder, keep_ms=keep_ms, wait=wait)
+        self.kept.set()
+        return place
+
+    async def append(self, append: Append) -> Appended | Conflict:
+        answer = await super().append(append)
+        self.kept.clear()
+        await self.kept.wait()
+        return answer
+
+
+async def test_a_place_that_was_kept_while_it_was_given_up_holds_nobody_up() -> None:
+    store = Late()
+    await store.open()
+    async with process(store, keep_s=3.0) as one, process(store, keep_s=3.0) as two:
+        here, after = one.begin(), two.begin()
+        await one.enter(here, REF, policy())
+        await store.append(Append(ref=REF, expected=None, entry=entry(None), holder=here.holder))
+        here.appended = True
+        one.end(here)
+        async with asyncio.timeout(1):
+            await two.enter(after, REF, policy())
+        two.end(after)
+    await store.close()
