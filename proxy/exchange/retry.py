@@ -96,8 +96,13 @@ class Retries:
         if replay is None:
             return claim
         claim.end()
-        if replay.request != attempt.request:
-            raise IdempotencyKeyReused(
-                f"This {IDEMPOTENCY_HEADER} was used for another request; send a new key with a new body."
-            )
+        same(replay, attempt)
         return replay
+
+
+def same(replay: Replay, attempt: Attempt) -> None:
+    """Raises IdempotencyKeyReused where another request was recorded under the key."""
+    if replay.request != attempt.request:
+        raise IdempotencyKeyReused(
+            f"This {IDEMPOTENCY_HEADER} was used for another request; send a new key with a new body."
+        )

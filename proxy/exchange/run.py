@@ -16,7 +16,7 @@ from proxy.exchange.converse import Conversation, ask, ms
 from proxy.exchange.house import House
 from proxy.exchange.identify import Identity, identify, ignored, ref_of
 from proxy.exchange.record import LOGGED_CHARS, ExchangeRecord
-from proxy.exchange.retry import Attempt, Claim, attempt
+from proxy.exchange.retry import Attempt, Claim, attempt, same
 from proxy.exchange.turnstile import Reason, Visit
 from proxy.stores.contract import Ref, Replay
 
@@ -108,18 +108,18 @@ async def _stateful(
             claim, visit.key = claimed, tried.key
         if who.record:
             since = time.monotonic()
-            # responses that go on from the same one are branches: they need not wait for each other
-            if ref.kind == "chain" or who.policy.session.concurrency == "parallel":
-                await house.turnstile.beside(visit, ref, who.policy, again=tried is not None and tried.again)
-            else:
-                await house.turnstile.enter(visit, ref, who.policy)
-            record.queued_ms = ms(since)
-            if tried is not None and tried.again and house.turnstile.shared:
-                # while this one stood in line, the first may have been recorded by another process
-                replay = await house.store.find_replay(ref, tried.key)
-                if replay is not None and replay.request == tried.request:
-                    await _answer_again(house, who, ref, tried, replay, client, record)
+            shared = tried if house.turnstile.shared else None
+            if shared is not None:
+                await house.turnstile.beside(visit, ref, who.policy, again=shared.again)
+                if await _recorded(house, who, ref, shared, client, record):
                     return
+            # responses that go on from the same one are branches: they need not wait for each other
+            if ref.kind != "chain":
+                await house.turnstile.enter(visit, ref, who.policy)
+                # a first one that paused, and whose places had lapsed, may have been quicker
+                if visit.holder and shared is not None and await _recorded(house, who, ref, shared, client, record):
+                    return
+            record.queued_ms = ms(since)
         prepared = await assemble(dialect, request, call, who, house)
         await Conversation(dialect, request, house, client, record, visit, who, prepared, tried, claim).hold()
     except StoreUnavailable as error:
@@ -138,6 +138,18 @@ async def _claimed(house: House, ref: Ref, tried: Attempt, who: Identity) -> Cla
         return await house.retries.claim(ref, tried, who.policy.queue_timeout_s)
     except TimeoutError:
         raise QueueTimeout("The same request still runs; send it again later.", retry_after_s=1) from None
+
+
+async def _recorded(
+    house: House, who: Identity, ref: Ref, tried: Attempt, client: Client, record: ExchangeRecord
+) -> bool:
+    """While this one stood in line, the first may have been recorded by another process: then it is answered."""
+    replay = await house.store.find_replay(ref, tried.key) if tried.again else None
+    if replay is None:
+        return False
+    same(replay, tried)
+    await _answer_again(house, who, ref, tried, replay, client, record)
+    return True
 
 
 async def _answer_again(

@@ -61,8 +61,7 @@ class Visit:
         self.key = ""
         """What recognises its request when it is sent again, "" for nothing."""
         self.again = ""
-        """Its place in the line of those that carry the same key, where it shares the session with others; "" for
-        none."""
+        """Its place in the line of those that carry the same key, "" for none."""
 
     def interrupt(self, reason: Reason) -> None:
         """Ends the exchange early, unless its entry is being committed or it was interrupted before."""
@@ -138,8 +137,8 @@ class Turnstile:
         return self._lines is not None
 
     async def beside(self, visit: Visit, ref: Ref, policy: Policy, *, again: bool) -> None:
-        """For one that shares `ref` with others: where processes do, the same request `again` waits until the first
-        one, wherever that runs, is over. Raises QueueTimeout."""
+        """Where processes share `ref`: the same request `again` waits until the first one, wherever that runs, is over,
+        whoever else stands before it. Before `enter`. Raises QueueTimeout."""
         if self._lines is None or not visit.key:
             return
         line, holder = Ref(ref.tenant, "again", f"{ref.kind} {ref.name} {visit.key}"), new_id()
@@ -152,8 +151,8 @@ class Turnstile:
 
     def check_place(self, visit: Visit) -> None:
         """Raises SessionConflict for one that paused for so long that the same request may have been let through
-        elsewhere."""
-        if visit.again and self._lines is not None and not self._lines.holds(visit.again):
+        elsewhere. One that holds the session is checked by the store."""
+        if visit.again and not visit.holder and self._lines is not None and not self._lines.holds(visit.again):
             raise SessionConflict(
                 "The proxy paused for so long that this request may have been recorded elsewhere; send it again."
             )

@@ -123,3 +123,62 @@ async def test_a_retry_after_the_first_gets_its_reply(tmp_path: Path, store: str
         again = await other.chat("s", "hello", headers=KEY, stream=stream)
         assert (again.status, again.body) == (200, first.body)
         assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("mode", ["queue", "parallel"])
+async def test_a_key_that_another_process_is_using_for_another_request_is_refused(
+    tmp_path: Path, store: str, mode: str
+) -> None:
+    go_on = asyncio.Event()
+    answer = model()
+
+    def slow(request: Received) -> Script:
+        return Script([Wait(go_on), *answer(request).steps])
+
+    policy = f'[session]\nconcurrency = "{mode}"\n'
+    async with (
+        ScriptedUpstream(slow) as upstream,
+        remora(upstream.url, tmp_path, policy, watched=False, store=store, shared=True) as one,
+        remora(upstream.url, tmp_path, policy, watched=False, store=store, shared=True) as other,
+    ):
+        first = asyncio.create_task(one.chat("s", "hello", headers=KEY))
+        await upstream.until(lambda u: len(u.requests) == 1)
+        reused = asyncio.create_task(other.chat("s", "something else", headers=KEY))
+        await asyncio.wait({reused}, timeout=0.3)
+        go_on.set()
+        assert (await first).status == 200
+        assert (await reused).code == "idempotency_key_reused"
+        assert (await one.chat("s", "hello", headers=KEY)).body == first.result().body
+
+
+@pytest.mark.parametrize("mode", ["queue", "reject"])
+@pytest.mark.parametrize("headers", [(KEY, KEY), AS_SDK], ids=["key", "sdk"])
+async def test_a_retry_gets_the_first_ones_reply_also_where_others_stand_before_it(
+    tmp_path: Path, store: str, mode: str, headers: tuple[dict[str, str], dict[str, str]]
+) -> None:
+    """As where one process serves: it waits for the first one, and not for those who came between."""
+    go_on = asyncio.Event()
+    answer = model()
+
+    def slow(request: Received) -> Script:
+        return Script([Wait(go_on), *answer(request).steps])
+
+    policy = f'[session]\nconcurrency = "{mode}"\n'
+    async with (
+        ScriptedUpstream(slow) as upstream,
+        remora(upstream.url, tmp_path, policy, watched=False, store=store, shared=True) as one,
+        remora(upstream.url, tmp_path, policy, watched=False, store=store, shared=True) as other,
+    ):
+        first = asyncio.create_task(one.chat("s", "hello", headers=headers[0]))
+        await upstream.until(lambda u: len(u.requests) == 1)
+        first.cancel()
+        asked = [asyncio.create_task(other.chat("s", "between"))]
+        await asyncio.wait(asked, timeout=0.3)
+        again = asyncio.create_task(other.chat("s", "hello", headers=headers[1]))
+        await asyncio.wait({again}, timeout=0.3)
+        go_on.set()
+        assert (await again).status == 200
+        await asyncio.gather(*asked)
+        await other.chat("s", "what was said?", headers={"X-Session-Record": "no"})
+        said = [text for role, text in sent(upstream.requests[-1]) if role == "user"]
+        assert said == ["hello", *(["between"] if mode == "queue" else []), "what was said?"]
