@@ -132,17 +132,22 @@ class Crew:
         return "not running" if worker is None else await worker.hindrance()
 
     async def _begin(self, number: int) -> "Worker | int":
-        """Starts a worker; returns it when it listens, or its exit status."""
+        """Starts a worker; returns it when it listens, or its exit status. Raises OSError when the system has no room
+        for one more."""
         ours, theirs = socket.socketpair()
         with theirs:
             ours.setblocking(False)
             reader, writer = await asyncio.open_connection(sock=ours)
             descriptor = theirs.fileno()
             command = (sys.executable, "-m", "proxy.worker", str(descriptor))
-            # a session of its own: what a terminal signals to all of its group, the supervisor alone passes on
-            process = await asyncio.create_subprocess_exec(
-                *command, pass_fds=(descriptor,), stdin=asyncio.subprocess.DEVNULL, start_new_session=True
-            )
+            try:
+                # a session of its own: what a terminal signals to all of its group, the supervisor alone passes on
+                process = await asyncio.create_subprocess_exec(
+                    *command, pass_fds=(descriptor,), stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+                )
+            except OSError:
+                writer.close()
+                raise
         self._alive.add(process)
         if self._stopping.is_set():
             _send(process, signal.SIGTERM)
@@ -161,29 +166,32 @@ class Crew:
         worker.told(self._policies)
         return worker
 
-    async def _keep(self, number: int, worker: "Worker | int") -> None:
+    async def _keep(self, number: int, worker: "Worker | int | OSError") -> None:
         """Fills a place again and again, until the end of everything."""
         loop = asyncio.get_running_loop()
         pause_s = PAUSE_S
         while True:
             began = loop.time()
             if isinstance(worker, Worker):
-                status = await worker.ended()
+                end: int | OSError = await worker.ended()
                 self._places[number] = None
                 self._alive.discard(worker.process)
             else:
-                status = worker
+                end = worker
             if self._stopping.is_set():
                 return
             pause_s = PAUSE_S if loop.time() - began > SOON_S else pause_s
-            say(f"worker {number + 1} {_how(status)}; another starts in {pause_s:g} s")
+            say(f"worker {number + 1} {_how(end)}; another starts in {pause_s:g} s")
             try:
                 async with asyncio.timeout(pause_s):
                     await self._stopping.wait()
                 return
             except TimeoutError:
                 pause_s = min(2 * pause_s, PAUSE_AT_MOST_S)
-            worker = await self._begin(number)
+            try:
+                worker = await self._begin(number)
+            except OSError as error:
+                worker = error
 
     async def _end(self, keepers: "list[asyncio.Task[None]]") -> bool:
         """Waits for all workers, within their bounds; False if one had to be killed."""
@@ -253,5 +261,8 @@ def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
         process.send_signal(number)
 
 
-def _how(status: int) -> str:
+def _how(end: int | OSError) -> str:
+    if isinstance(end, OSError):
+        return f"cannot be started ({(end.strerror or type(end).__name__).lower()})"
+    status = end
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"

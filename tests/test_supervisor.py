@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import sys
@@ -204,6 +205,20 @@ async def test_what_ends_workers_later_may_pass_and_is_tried_again_with_growing_
         database.rmdir()
         away.rename(database)
         await here.becomes(lambda reason: reason == "ready")
+        assert await here.stops() == 0
+
+
+async def test_a_system_without_room_for_a_worker_is_asked_again_until_it_has(tmp_path: Path) -> None:
+    async with crew("echo:", tmp_path) as here:
+        pid = here.process.pid
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        os.kill(here.workers[0], signal.SIGKILL)
+        assert await here.said() == "worker 1 was ended by SIGKILL; another starts in 0.1 s"
+        assert await here.said() == "worker 1 cannot be started (too many open files); another starts in 0.2 s"
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        await here.becomes(lambda reason: reason == "ready")
+        assert len(here.workers) == 2
         assert await here.stops() == 0
 
 

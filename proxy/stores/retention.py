@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from proxy.errors import StoreUnavailable
+from proxy.errors import StoreUnavailable, traced
 from proxy.stores.contract import Store
 
 STEP = 20
@@ -15,12 +15,15 @@ PAUSE_S = 0.05
 
 async def sweep(store: Store, every_s: float, say: Callable[[str], None]) -> None:
     """Erases what has expired, at once and then every `every_s` seconds, until it is cancelled. A round is bounded;
-    what it leaves, the next one finds. A store that fails is told to `say` in one line, and tried again next time."""
+    what it leaves, the next one finds. A store that fails is told to `say` in one line, and tried again next time; so
+    is a bug."""
     while True:
         try:
             await _round(store)
         except StoreUnavailable as error:
             say(f"expired sessions could not be removed: {error.message}")
+        except Exception as error:  # noqa: BLE001 - nobody awaits it: what expires would stay, and nobody would know
+            say(traced(error))
         await asyncio.sleep(every_s)
 
 

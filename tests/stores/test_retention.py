@@ -69,6 +69,23 @@ async def test_a_store_that_fails_is_told_and_tried_again() -> None:
     assert said == ["expired sessions could not be removed: The disk is full; free some space on it."] * 2
 
 
+async def test_a_bug_does_not_end_the_sweep() -> None:
+    content = "what somebody said"
+
+    class Broken(Watched):
+        async def expire(self, limit: int) -> int:
+            await super().expire(limit)
+            raise KeyError(content)
+
+    store = Broken(Clock())
+    said: list[str] = []
+    task = asyncio.create_task(sweep(store, 0.001, said.append))
+    await store.after(3)
+    task.cancel()
+    assert said[0].startswith("internal error: KeyError")
+    assert content not in said[0]
+
+
 async def test_a_round_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "STEPS_A_ROUND", 3)
     monkeypatch.setattr(retention, "STEP", 1)

@@ -125,7 +125,12 @@ class Worker(Generic[T]):
             future = job.future
             if future is None or future.done():
                 continue
-            if job.error is not None:
+            if isinstance(job.error, StoreUnavailable):
+                # each its own: who catches one may mark it
+                own = StoreUnavailable(job.error.message, retry_after_s=job.error.retry_after_s)
+                own.__cause__ = job.error.__cause__
+                future.set_exception(own)
+            elif job.error is not None:
                 future.set_exception(job.error)
             else:
                 future.set_result(job.answer)

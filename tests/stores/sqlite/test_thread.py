@@ -62,6 +62,23 @@ async def test_an_error_goes_to_the_one_who_asked() -> None:
     await worker.close()
 
 
+async def test_each_has_a_failure_of_its_own_which_it_may_mark() -> None:
+    failure = StoreUnavailable("the disk is full", retry_after_s=1)
+
+    def fail(jobs: list[Job[int]]) -> tuple[list[Job[int]], bool]:
+        for job in jobs:
+            job.error = failure
+        return jobs, False
+
+    worker = Worker("test", fail, lambda: None)
+    one, other = await asyncio.gather(worker.ask(1), worker.ask(2), return_exceptions=True)
+    await worker.close()
+    assert isinstance(one, StoreUnavailable)
+    assert isinstance(other, StoreUnavailable)
+    one.retry = False
+    assert (other.message, other.retry_after_s, other.retry) == (failure.message, 1, None)
+
+
 async def test_a_mistake_in_serving_surfaces_and_the_thread_goes_on() -> None:
     def serve(jobs: list[Job[int]]) -> tuple[list[Job[int]], bool]:
         if any(job.ask == 0 for job in jobs):
