@@ -7,6 +7,7 @@ the event loop ask for travels together, what is asked meanwhile travels next, a
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
@@ -17,6 +18,8 @@ T = TypeVar("T")
 MOST_WAITING = 10_000
 MOST_AT_ONCE = 500
 """So that the first of many does not wait for all of them."""
+STUCK_S = 30.0
+"""A disk that has not done one batch by then does not answer. Longer than waiting twice for other writers takes."""
 
 
 class Job(Generic[T]):
@@ -49,19 +52,27 @@ class Worker(Generic[T]):
         self._gathered: list[Job[T]] = []
         self._queue: SimpleQueue[list[Job[T]] | None] = SimpleQueue()
         self._waiting = 0
+        self._asked: set[asyncio.Future[object]] = set()
+        self._since: float | None = None
+        """When the thread began with what it does; None: it does nothing."""
+        self._watch: asyncio.TimerHandle | None = None
         self._closed = False
         # a daemon, so that a process that forgets to close still ends; a store survives being killed anyway
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def ask(self, ask: T) -> "asyncio.Future[object]":
-        """The answer to come. Cancelling it does not stop the work. StoreUnavailable at once if too much waits."""
+        """The answer to come. Cancelling it does not stop the work. StoreUnavailable at once if too much waits, and for
+        all that wait if the thread comes to a stand for `STUCK_S`; what they asked for may still be done."""
         if self._closed:
             raise StoreUnavailable("The store is closed; the proxy is stopping, send the request again.")
         if self._waiting >= MOST_WAITING:
             raise StoreUnavailable("Too many requests wait for the disk; send fewer at once.", retry_after_s=1)
         self._waiting += 1
         future: asyncio.Future[object] = self._loop.create_future()
+        self._asked.add(future)
+        if self._watch is None:
+            self._watch = self._loop.call_later(STUCK_S / 4, self._look)
         self._gather(Job(ask, future))
         return future
 
@@ -75,6 +86,17 @@ class Worker(Generic[T]):
         if not self._gathered:
             self._loop.call_soon(self._send)
         self._gathered.append(job)
+
+    def _look(self) -> None:
+        self._watch = None
+        since = self._since
+        if since is not None and time.monotonic() - since >= STUCK_S:
+            asked, self._asked = self._asked, set()
+            for future in asked:
+                if not future.done():
+                    future.set_exception(StoreUnavailable("The store's disk does not answer; look at it."))
+        elif self._asked:
+            self._watch = self._loop.call_later(STUCK_S / 4, self._look)
 
     def _send(self) -> None:
         if self._gathered:
@@ -104,12 +126,14 @@ class Worker(Generic[T]):
                     stop = True
             except Empty:
                 pass
+            self._since = time.monotonic()
             try:
                 answered, more = self._serve(jobs)
             except Exception as error:  # noqa: BLE001 - it shall surface where it was asked, not as a thread that is gone
                 for job in jobs:
                     job.error = error
                 answered, more = jobs, False
+            self._since = None
             if answered:
                 self._answer(answered)
         self._finish()
@@ -123,7 +147,10 @@ class Worker(Generic[T]):
         self._waiting -= len(jobs)
         for job in jobs:
             future = job.future
-            if future is None or future.done():
+            if future is None:
+                continue
+            self._asked.discard(future)
+            if future.done():
                 continue
             if isinstance(job.error, StoreUnavailable):
                 # each its own: who catches one may mark it

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -77,6 +78,39 @@ async def test_each_has_a_failure_of_its_own_which_it_may_mark() -> None:
     assert isinstance(other, StoreUnavailable)
     one.retry = False
     assert (other.message, other.retry_after_s, other.retry) == (failure.message, 1, None)
+
+
+async def test_a_disk_that_does_not_answer_is_waited_for_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread, "STUCK_S", 0.1)
+    gate = Gate()
+    worker = Worker("test", gate.serve, gate.finish)
+    first = worker.ask(1)
+    await asyncio.to_thread(gate.busy.wait)
+    behind = worker.ask(2)
+    async with asyncio.timeout(5):
+        for waiting in (first, behind, worker.ask(3)):
+            with pytest.raises(StoreUnavailable):
+                await waiting
+    # what was asked is done all the same, and what is asked now is answered
+    gate.open.release(9)
+    assert await worker.ask(4) == 8
+    assert sorted(n for batch in gate.batches for n in batch) == [1, 2, 3, 4]
+    await worker.close()
+
+
+async def test_one_that_works_on_its_own_for_long_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread, "STUCK_S", 0.2)
+    steps = iter(range(6))
+    held: list[Job[int]] = []
+
+    def serve(jobs: list[Job[int]]) -> tuple[list[Job[int]], bool]:
+        held.extend(jobs)
+        time.sleep(0.1)
+        return ([], True) if next(steps) < 5 else (held, False)
+
+    worker = Worker("test", serve, lambda: None)
+    assert await worker.ask(1) is None
+    await worker.close()
 
 
 async def test_a_mistake_in_serving_surfaces_and_the_thread_goes_on() -> None:
