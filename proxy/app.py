@@ -31,6 +31,7 @@ from proxy.server.admission import Admission
 from proxy.server.handler import Handler
 from proxy.server.listen import listen, shown
 from proxy.server.passthrough import Relay
+from proxy.server.room import room
 from proxy.server.routes import admin_app, client_app
 from proxy.server.stored import Stored
 from proxy.settings import Settings
@@ -146,6 +147,7 @@ async def running(
             stack,
             stop_timeout_s=settings.stop_timeout_s,
             take_timeout_s=settings.idle_timeout_s,
+            most=room(settings.max_exchanges),
             shared=shared,
         )
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Binds a listener: how much a client may send before it is heard, and how long it may send or take nothing."""
+"""Binds a listener: how many clients it hears, how much each may send at first, and how long it may do nothing."""
 
 import asyncio
 import logging
@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from proxy.errors import SettingsError
+from proxy.server.room import Door
 
 KEEP_ALIVE_S = 75.0
 """For a whole head to come, on a new connection and after each reply."""
@@ -19,6 +20,8 @@ HEADERS_AT_MOST = 128
 """... of which there may be so many."""
 LOOKS = 4
 """In the time that a client may take nothing, it is looked so often whether it does."""
+CONNECTIONS = 256
+"""Open at once, where nothing else is said."""
 
 _silent = logging.getLogger("proxy.silent")
 """For aiohttp, which would log requests that are no HTTP with their bytes, credentials included. What matters is told
@@ -56,19 +59,21 @@ async def listen(
     *,
     stop_timeout_s: float,
     take_timeout_s: float = KEEP_ALIVE_S,
+    most: int = CONNECTIONS,
     shared: bool = False,
 ) -> tuple[str, int]:
     """Serves `app` on `address` until `stack` ends; returns the address that was bound.
 
     A client that takes nothing of what waits for it for `take_timeout_s` is cut off, also when its reply is complete
-    and only waits in the connection. `shared`: other processes listen there as well, and the system deals the
-    connections out among them. Raises SettingsError that names `flag`."""
+    and only waits in the connection. `most`: connections that may be open; one more is told so and closed. `shared`:
+    other processes listen there as well, and the system deals the connections out among them. Raises SettingsError that
+    names `flag`."""
     runner = web.AppRunner(app, handler_cancellation=True, **_LIMITS, shutdown_timeout=stop_timeout_s)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     server = runner.server
     assert server is not None
-    watch = Watch(take_timeout_s)
+    watch = Watch(take_timeout_s, Door(most))
     stack.callback(watch.end)
     loop = asyncio.get_running_loop()
     site = _Site(runner, lambda: _Connection(server, watch, loop), address, shared=shared)
@@ -82,18 +87,24 @@ async def listen(
 
 class Watch:
     """Cuts connections off whose clients take nothing. Looked at a few times in the time that they may, all at once, so
-    that a request costs nothing."""
+    that a request costs nothing. Who is too many is sent to the `door`."""
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, door: Door) -> None:
         self._limit_s = limit_s
+        self._door = door
         self._loop = asyncio.get_running_loop()
         self._open: set[asyncio.Transport] = set()
         self._waiting: dict[asyncio.Transport, tuple[int, float]] = {}
         """How many bytes wait, and since when it is so many."""
         self._timer = self._loop.call_later(limit_s / LOOKS, self._look)
 
-    def add(self, transport: asyncio.Transport) -> None:
+    def add(self, transport: asyncio.Transport) -> bool:
+        """False, and it is taken care of, if it is one too many."""
+        if len(self._open) >= self._door.most:
+            self._door.refuse(transport)
+            return False
         self._open.add(transport)
+        return True
 
     def remove(self, transport: asyncio.Transport) -> None:
         self._open.discard(transport)
@@ -101,6 +112,7 @@ class Watch:
 
     def end(self) -> None:
         self._timer.cancel()
+        self._door.close()
 
     def _look(self) -> None:
         now = self._loop.time()
@@ -128,8 +140,8 @@ class _Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # a cast: uvloop's transports have its methods, but are none by inheritance
         self._transport = cast("asyncio.Transport", transport)
-        self._watch.add(self._transport)
-        super().connection_made(transport)
+        if self._watch.add(self._transport):
+            super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._watch.remove(self._transport)
