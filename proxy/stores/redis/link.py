@@ -6,6 +6,7 @@ about 14, and callers that come together share the system calls. So no command t
 
 import asyncio
 import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import hiredis
 
 from proxy.errors import StoreUnavailable
 from proxy.stores.redis.address import Address
-from proxy.stores.redis.refusal import Refusal, meaning
+from proxy.stores.redis.refusal import Refusal, meaning, unreachable
 
 MOST_WAITING = 10_000
 """Commands that wait for their answers."""
@@ -203,8 +204,7 @@ class Link:
         except TimeoutError:
             error = StoreUnavailable(f"Redis at {self.address} cannot be reached in time; check the server.")
         except OSError as failure:
-            why = failure.strerror or type(failure).__name__
-            error = StoreUnavailable(f"Redis at {self.address} cannot be reached ({why}); check the server.")
+            error = StoreUnavailable(f"Redis at {self.address} {unreachable(failure)}.")
         except StoreUnavailable as failure:
             error = failure
         except BaseException:
@@ -221,9 +221,18 @@ class Link:
         address, loop = self.address, asyncio.get_running_loop()
         if address.path:
             return (await loop.create_unix_connection(self._protocol, address.path))[1]
-        # reading certificates takes a while
-        trust = await asyncio.to_thread(address.context) if address.tls else None
+        trust = await self._trust() if address.tls else None
         return (await loop.create_connection(self._protocol, address.host, address.port, ssl=trust))[1]
+
+    async def _trust(self) -> ssl.SSLContext | None:
+        try:
+            # reading certificates takes a while
+            return await asyncio.to_thread(self.address.context)
+        except OSError as failure:
+            raise StoreUnavailable(
+                f"Redis at {self.address} cannot be trusted: {self.address.ca} holds no certificates that can be read; "
+                "check ssl_ca_certs in the store's URL."
+            ) from failure
 
     def _protocol(self) -> Connection:
         return Connection(self.address, self._forget, self._told)

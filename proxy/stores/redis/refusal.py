@@ -1,5 +1,6 @@
 """What a server's refusals mean to who reads a log: one clear line, without content and without credentials."""
 
+import ssl
 from typing import Final
 
 from proxy.errors import StoreUnavailable
@@ -50,3 +51,14 @@ def meaning(text: str, address: Address) -> str:
         return f"Redis at {address} takes no more clients (maxclients); raise it, or close some."
     # the rest of the text may quote what was sent
     return f"Redis at {address} refused a command ({kind}); it must be Redis or Valkey 7 or newer."
+
+
+def unreachable(failure: OSError) -> str:
+    """Why no connection came about."""
+    if isinstance(failure, ssl.SSLCertVerificationError):
+        why = failure.verify_message.rstrip(".")
+        return f"shows a certificate that is not trusted ({why}); check ssl_ca_certs and the host in the store's URL"
+    if isinstance(failure, ssl.SSLError):
+        why = (failure.reason or type(failure).__name__).replace("_", " ").lower()
+        return f"does not speak TLS as it should ({why}); check the port and its settings"
+    return f"cannot be reached ({failure.strerror or type(failure).__name__}); check the server"
