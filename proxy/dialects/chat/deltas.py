@@ -123,38 +123,6 @@ def from_body(body: bytes, call: Call) -> Reply:
     return _reply(message, whole, finish, read.model, _counts(read.usage), error, read.service_tier, logprobs)
 
 
-def from_stream(data: bytes, call: Call, *, ended: bool) -> Reply:
-    """The reply that these events make, which may stop anywhere: `ended` says whether this is where they end."""
-    draft = Draft()
-    texts: list[str] = []
-    for name, event in sse.events(data):
-        if not name:
-            try:
-                text = _text_event(event)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                pass  # it is another event, and is read as such
-            else:
-                texts.append(text.choices[0].delta.content)
-                draft.model = text.model or draft.model
-                draft.service_tier = text.service_tier or draft.service_tier
-                continue
-        if event.startswith(b"[DONE]"):
-            break
-        draft.add_texts(texts)
-        draft.add(name, event)
-    draft.add_texts(texts)
-    message = None
-    if draft.chosen and not draft.broken:
-        fields = draft.fields()
-        if ended or any(raw not in (b'""', b"[]") for raw in fields.values()):
-            message = compose(fields, cut=not ended or draft.finish in _CUT, prefill=_prefill(call))
-    error = draft.error or ("error" if draft.finish == "error" else "")
-    if not error and ended and draft.chosen and message is None and _is_text(data):
-        error = UNREADABLE
-    whole = ended and message is not None and not error
-    return _reply(message, whole, draft.finish, draft.model, draft.usage, error, draft.service_tier, draft.logprobs)
-
-
 def _reply(
     message: Message | None,
     whole: bool,
@@ -191,9 +159,11 @@ def _is_text(data: bytes) -> bool:
 
 
 class Draft:
-    """A streamed reply in the making."""
+    """A streamed reply in the making, which may stop anywhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._over = False
         self.chosen = False
         """A choice was seen: this is a completion."""
         self.broken = False
@@ -204,6 +174,41 @@ class Draft:
         self._content = Parts()
         self._calls = Calls()
         self._others: dict[str, object] = {}
+
+    def read(self, data: bytes) -> None:
+        """Takes the next events."""
+        texts: list[str] = []
+        for name, event in sse.events(data) if not self._over else ():
+            if not name:
+                try:
+                    text = _text_event(event)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    pass  # it is another event, and is read as such
+                else:
+                    texts.append(text.choices[0].delta.content)
+                    self.model = text.model or self.model
+                    self.service_tier = text.service_tier or self.service_tier
+                    continue
+            if event.startswith(b"[DONE]"):
+                self._over = True
+                break
+            self.add_texts(texts)
+            self.add(name, event)
+        self.add_texts(texts)
+
+    def reply(self, data: bytes, *, ended: bool) -> Reply:
+        """The reply that these events make: `ended` says whether this is where they end. `data`: all of
+        them."""
+        message = None
+        if self.chosen and not self.broken:
+            fields = self.fields()
+            if ended or any(raw not in (b'""', b"[]") for raw in fields.values()):
+                message = compose(fields, cut=not ended or self.finish in _CUT, prefill=_prefill(self._call))
+        error = self.error or ("error" if self.finish == "error" else "")
+        if not error and ended and self.chosen and message is None and _is_text(data):
+            error = UNREADABLE
+        whole = ended and message is not None and not error
+        return _reply(message, whole, self.finish, self.model, self.usage, error, self.service_tier, self.logprobs)
 
     def add_texts(self, texts: list[str]) -> None:
         """Takes pieces of text that were read from events which held nothing else; leaves the list empty."""

@@ -3,7 +3,7 @@
 import re
 
 from proxy.conversation.reply import Reply
-from proxy.dialects.chat.deltas import error_of, from_stream, read_event
+from proxy.dialects.chat.deltas import Draft, error_of, read_event
 from proxy.dialects.contract import Call
 from proxy.dialects.reading import StreamReader
 from proxy.framing import sse
@@ -21,6 +21,7 @@ class ChatStream(StreamReader):
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
+        self._draft = Draft(call)
         self._finished: set[int] = set()
 
     def free(self, events: bytes) -> int:
@@ -43,8 +44,11 @@ class ChatStream(StreamReader):
                 self._look(frame)
         return upto
 
+    def take(self, events: bytes) -> None:
+        self._draft.read(events)
+
     def parse(self, data: bytes) -> Reply:
-        return from_stream(data, self._call, ended=self.ended)
+        return self._draft.reply(data, ended=self.ended)
 
     def _look(self, frame: bytes) -> None:
         for name, data in sse.events(frame):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from itertools import pairwise
 
 import orjson
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.conversation.reply import Reply
+from proxy.dialects import reading
 from proxy.dialects.chat import CHAT
 from proxy.dialects.contract import Reader
 from proxy.dialects.reading import LIMIT_BYTES
@@ -260,3 +262,54 @@ def test_a_large_event_in_small_pieces_is_not_searched_again_and_again() -> None
     for _ in range(100_000):
         assert read.feed(b"data: abc\n") == b""
     assert len(read.feed(b"\n")) == 1_000_001
+
+
+@pytest.mark.parametrize("size", [1, 40, 700])
+@pytest.mark.parametrize("sample", STREAMS, ids=names(STREAMS))
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_long_stream_that_is_parsed_in_pieces_reads_like_one(
+    monkeypatch: pytest.MonkeyPatch, sample: Sample, end: bytes, size: int
+) -> None:
+    sample = sample._replace(body=respelled(sample.body, end))
+    chunks = [sample.body[at : at + 97] for at in range(0, len(sample.body), 97)]
+    expected = run(sample, chunks)
+    monkeypatch.setattr(reading, "PIECE_BYTES", size)
+    assert run(sample, chunks) == expected
+    # also if it is asked for in between, and before its end
+    read = opened(sample)
+    for chunk in chunks:
+        read.feed(chunk)
+        read.reply()
+    broken = opened(sample)
+    for chunk in chunks:
+        broken.feed(chunk)
+    assert read.reply() == broken.reply()
+    read.end()
+    assert (read.reply(), read.reply()) == (expected[2], expected[2])
+
+
+def test_a_byte_order_mark_counts_at_the_start_of_a_stream_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = (
+        b"\xef\xbb\xbf" + event({"content": "a"}) + b"\xef\xbb\xbf" + event({"content": "b"}) + event({"content": "c"})
+    )
+    for size in (1, 1 << 20):
+        monkeypatch.setattr(reading, "PIECE_BYTES", size)
+        read = CHAT.reader(asked(), stream=True)
+        for at in range(len(body)):
+            read.feed(body[at : at + 1])
+        read.end()
+        message = read.reply().message
+        assert message is not None
+        assert message.text == "ac"
+
+
+def test_the_end_of_a_long_stream_takes_no_longer_than_that_of_a_short_one() -> None:
+    """Whether it ends or breaks off: nobody else is served meanwhile."""
+    read = CHAT.reader(asked(), stream=True)
+    chunk = event({"content": "a"}) * 100
+    began = time.process_time()
+    for _ in range(400):
+        read.feed(chunk)
+    fed = time.process_time()
+    assert read.reply().message is not None
+    assert time.process_time() - fed < (fed - began) / 10
