@@ -11,6 +11,7 @@ from proxy.exchange.assemble import Prepared, count
 from proxy.exchange.contract import Marks, Request
 from proxy.exchange.house import House
 from proxy.exchange.retry import Attempt
+from proxy.exchange.turnstile import Visit
 from proxy.stores.contract import Append, Conflict, Replay
 from proxy.upstream.contract import UpstreamReply
 
@@ -34,12 +35,12 @@ async def commit(
     tried: Attempt | None,
     sent: Sent | None,
     note: bytes = b"",
-    holder: str = "",
+    visit: Visit | None = None,
 ) -> Entry:
     """Appends the request's new messages and the answer's as one entry; durable when it returns.
 
     Raises SessionConflict where the session moved meanwhile and the policy is not `parallel`, or was erased;
-    StoreUnavailable.
+    StoreUnavailable. `visit`: whose places must not have lapsed.
     """
     assert answer.message is not None
     message = dialect.settle(answer.message, tool_turn=_tool_turn(prepared.new))
@@ -57,6 +58,8 @@ async def commit(
     parallel = policy.session.concurrency == "parallel" or prepared.named
     expected = prepared.head
     for _ in range(PARALLEL_TRIES if parallel else 1):
+        if visit is not None:
+            house.turnstile.check_place(visit)
         outcome = await house.store.append(
             Append(
                 ref=prepared.ref,
@@ -68,7 +71,7 @@ async def commit(
                 ttl_s=policy.ttl_s,
                 replay=replay,
                 note=note,
-                holder=holder,
+                holder=visit.holder if visit is not None else "",
             )
         )
         if not isinstance(outcome, Conflict):

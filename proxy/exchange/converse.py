@@ -335,7 +335,6 @@ class Conversation:
             return None
         try:
             note = b""
-            self.house.turnstile.check_place(self.visit)
             if self.who.own is not None:
                 answer, note = self.who.own.recorded(answer, sent[2] if sent else b"")
                 # what the client is given of it is made from the note
@@ -350,7 +349,7 @@ class Conversation:
                 self.tried,
                 sent,
                 note,
-                self.visit.holder,
+                self.visit,
             )
             self.visit.appended = True
         except SessionConflict as error:

@@ -15,10 +15,12 @@ from proxy.dialects.chat import CHAT
 from proxy.errors import SessionConflict, StoreUnavailable
 from proxy.exchange.assemble import Prepared
 from proxy.exchange.commit import commit, commit_failed
+from proxy.exchange.house import House
 from proxy.exchange.retry import attempt
-from proxy.policy import Policy, Session
+from proxy.policy import Policies, Policy, Session
 from proxy.stores import open_store
-from proxy.stores.contract import Record, Store
+from proxy.stores.contract import Append, Appended, Conflict, Record, Store
+from proxy.stores.memory import MemoryStore
 from proxy.tokens import counter
 from tests.exchange.making import (
     KEY,
@@ -26,6 +28,7 @@ from tests.exchange.making import (
     REF,
     Came,
     Json,
+    Nobody,
     answer,
     asked,
     context,
@@ -195,6 +198,29 @@ async def test_parallel_commits_at_the_same_moment_are_all_kept() -> None:
     assert sorted(kept[::2]) == sorted(("user", f"u{n}") for n in range(20))
     assert all(mine[1][1:] == its[1][1:] for mine, its in zip(kept[::2], kept[1::2], strict=True))
     assert_chained(await chain_of(store))
+
+
+async def test_one_whose_place_lapses_between_two_tries_is_not_recorded() -> None:
+    """The same request may have been let through elsewhere by then."""
+
+    class Slow(MemoryStore):
+        async def append(self, append: Append) -> Appended | Conflict:
+            outcome = await super().append(append)
+            if isinstance(outcome, Conflict):
+                await asyncio.sleep(0.2)
+            return outcome
+
+    store = Slow()
+    here = House(store, Nobody(), Policies(), observe=lambda _: None, broke=print, shared=True, keep_s=0.15)
+    visit = here.turnstile.begin()
+    visit.key = "k"
+    await here.turnstile.beside(visit, REF, PARALLEL, again=False)
+    prepared, between = await prepare(store, asked("late"), PARALLEL), await prepare(store, asked("between"), PARALLEL)
+    await record(store, between, "first")
+    with pytest.raises(SessionConflict):
+        await commit(CHAT, asked(""), here, prepared, answer(prepared, "second"), "whole", None, None, visit=visit)
+    assert await history(store) == [("user", "between"), ("assistant", "first")]
+    here.turnstile.end(visit)
 
 
 async def test_after_parallel_turns_a_client_that_re_sends_them_is_recognised() -> None:
