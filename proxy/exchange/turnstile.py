@@ -113,8 +113,8 @@ class Turnstile:
     async def enter(self, visit: Visit, ref: Ref, policy: Policy) -> None:
         """Takes the session for `visit`, until it leaves or ends.
 
-        A reply that is still being finished for a client who left is ended by a new request, but not by the same one
-        again (`visit.key`). Policy `parallel`: takes nothing. Raises SessionBusy (policy `reject`), QueueFull,
+        A reply that is still being finished for a client who left is ended by a new request; the same one again waits
+        for it before it comes here. Policy `parallel`: takes nothing. Raises SessionBusy (policy `reject`), QueueFull,
         QueueTimeout.
         """
         if policy.session.concurrency == "parallel":
@@ -164,10 +164,9 @@ class Turnstile:
             self._holders[ref] = visit
             visit.ref = ref
             return
-        again = bool(visit.key) and holder.key == visit.key
-        if holder.client_gone and not again:
+        if holder.client_gone:
             holder.interrupt(Reason.SUPERSEDED)
-        elif mode == "reject" and not again:
+        elif mode == "reject":
             raise SessionBusy(
                 'Another request on this session is running; wait for its end, or set concurrency = "queue".'
             )

@@ -29,17 +29,14 @@ class Hall:
         self.visits: dict[str, Visit] = {}
         self.inside: dict[str, asyncio.Event] = {}
 
-    def start(
-        self, name: str, mode: Policy, *, ref: Ref = REF, retry: bool = False
-    ) -> tuple["asyncio.Task[None]", asyncio.Event]:
+    def start(self, name: str, mode: Policy, *, ref: Ref = REF) -> tuple["asyncio.Task[None]", asyncio.Event]:
         done = asyncio.Event()
         self.inside[name] = asyncio.Event()
-        return asyncio.create_task(self._visit(name, mode, ref, retry, done)), done
+        return asyncio.create_task(self._visit(name, mode, ref, done)), done
 
-    async def _visit(self, name: str, mode: Policy, ref: Ref, retry: bool, done: asyncio.Event) -> None:
+    async def _visit(self, name: str, mode: Policy, ref: Ref, done: asyncio.Event) -> None:
         visit = self.visits[name] = self.turnstile.begin()
         try:
-            visit.key = "same" if retry else name
             await self.turnstile.enter(visit, ref, mode)
             self.events.append(f"{name} in")
             self.inside[name].set()
@@ -191,20 +188,6 @@ async def test_a_finished_reply_for_nobody_is_ended_by_a_new_request() -> None:
     await hall.inside["b"].wait()
     done.set()
     await two
-
-
-async def test_a_retry_of_the_same_request_waits_instead() -> None:
-    hall = Hall()
-    one, done_one = hall.start("a", policy(), retry=True)
-    await hall.inside["a"].wait()
-    hall.turnstile.client_left(hall.visits["a"])
-    two, done_two = hall.start("b", policy(), retry=True)
-    await settled()
-    assert hall.visits["a"].reason is None
-    done_one.set()
-    done_two.set()
-    await asyncio.gather(one, two)
-    assert hall.events == ["a in", "a out", "b in", "b out"]
 
 
 async def test_a_client_that_leaves_while_another_waits_is_superseded() -> None:

@@ -182,3 +182,24 @@ async def test_a_retry_gets_the_first_ones_reply_also_where_others_stand_before_
         await other.chat("s", "what was said?", headers={"X-Session-Record": "no"})
         said = [text for role, text in sent(upstream.requests[-1]) if role == "user"]
         assert said == ["hello", *(["between"] if mode == "queue" else []), "what was said?"]
+
+
+async def test_the_same_words_in_a_new_request_are_refused_like_any_other(tmp_path: Path) -> None:
+    """An SDK says that it is no retry: where requests are refused while one runs, this one is."""
+    go_on = asyncio.Event()
+    answer = model()
+
+    def slow(request: Received) -> Script:
+        return Script([Wait(go_on), *answer(request).steps])
+
+    async with (
+        ScriptedUpstream(slow) as upstream,
+        remora(upstream.url, tmp_path, '[session]\nconcurrency = "reject"\n', watched=False) as one,
+    ):
+        first = asyncio.create_task(one.chat("s", "hello", headers=AS_SDK[0]))
+        await upstream.until(lambda u: len(u.requests) == 1)
+        twice = asyncio.create_task(one.chat("s", "hello", headers=AS_SDK[0]))
+        await asyncio.wait({twice}, timeout=0.5)
+        go_on.set()
+        assert (await twice).code == "session_busy"
+        assert (await first).status == 200
