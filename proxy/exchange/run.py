@@ -108,17 +108,21 @@ async def _stateful(
             claim, visit.key = claimed, tried.key
         if who.record:
             since = time.monotonic()
-            shared = tried if house.turnstile.shared else None
-            if shared is not None:
-                await house.turnstile.beside(visit, ref, who.policy, again=shared.again)
-                if await _recorded(house, who, ref, shared, client, record):
+            turnstile = house.turnstile
+            if tried is not None and tried.again and turnstile.shared:
+                await turnstile.behind(visit, ref, who.policy)
+                if await _recorded(house, who, ref, tried, client, record):
                     return
-            # responses that go on from the same one are branches: they need not wait for each other
-            if ref.kind != "chain":
-                await house.turnstile.enter(visit, ref, who.policy)
+                if ref.kind != "chain":
+                    await turnstile.enter(visit, ref, who.policy)
                 # a first one that paused, and whose places had lapsed, may have been quicker
-                if visit.holder and shared is not None and await _recorded(house, who, ref, shared, client, record):
+                if visit.holder and await _recorded(house, who, ref, tried, client, record):
                     return
+            elif ref.kind == "chain":
+                # responses that go on from the same one are branches: they need not wait for each other
+                await turnstile.before(visit, ref)
+            else:
+                await turnstile.first(visit, ref, who.policy)
             record.queued_ms = ms(since)
         prepared = await assemble(dialect, request, call, who, house)
         await Conversation(dialect, request, house, client, record, visit, who, prepared, tried, claim).hold()
@@ -144,7 +148,7 @@ async def _recorded(
     house: House, who: Identity, ref: Ref, tried: Attempt, client: Client, record: ExchangeRecord
 ) -> bool:
     """While this one stood in line, the first may have been recorded by another process: then it is answered."""
-    replay = await house.store.find_replay(ref, tried.key) if tried.again else None
+    replay = await house.store.find_replay(ref, tried.key)
     if replay is None:
         return False
     same(replay, tried)

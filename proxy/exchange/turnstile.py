@@ -110,6 +110,20 @@ class Turnstile:
         self._visits.discard(visit)
         self.leave(visit)
 
+    async def first(self, visit: Visit, ref: Ref, policy: Policy) -> None:
+        """`before` and `enter` at the same time."""
+        if self._lines is None or not visit.key:
+            await self.enter(visit, ref, policy)
+            return
+        standing = asyncio.create_task(self.before(visit, ref))
+        try:
+            await self.enter(visit, ref, policy)
+        except BaseException:
+            standing.cancel()
+            await asyncio.gather(standing, return_exceptions=True)
+            raise
+        await standing
+
     async def enter(self, visit: Visit, ref: Ref, policy: Policy) -> None:
         """Takes the session for `visit`, until it leaves or ends.
 
@@ -136,18 +150,20 @@ class Turnstile:
         """Other processes may hold sessions too."""
         return self._lines is not None
 
-    async def beside(self, visit: Visit, ref: Ref, policy: Policy, *, again: bool) -> None:
-        """Where processes share `ref`: the same request `again` waits until the first one, wherever that runs, is over,
-        whoever else stands before it. Before `enter`. Raises QueueTimeout."""
-        if self._lines is None or not visit.key:
-            return
-        line, holder = Ref(ref.tenant, "again", f"{ref.kind} {ref.name} {visit.key}"), new_id()
-        if again:
-            until = asyncio.get_running_loop().time() + policy.queue_timeout_s
-            await self._lines.enter(line, holder, wait=True, until=until)
-        else:
-            await self._lines.stand(line, holder)
-        visit.again = holder
+    async def before(self, visit: Visit, ref: Ref) -> None:
+        """Where processes share `ref`: takes a place that the same request again (`visit.key`) waits behind."""
+        if self._lines is not None and visit.key:
+            holder = new_id()
+            await self._lines.stand(_again(visit, ref), holder)
+            visit.again = holder
+
+    async def behind(self, visit: Visit, ref: Ref, policy: Policy) -> None:
+        """For the same request again: waits until the first one, in whichever process it runs, is over, no matter
+        who else stands in line for `ref`. Raises QueueTimeout."""
+        if self._lines is not None and visit.key:
+            until, holder = asyncio.get_running_loop().time() + policy.queue_timeout_s, new_id()
+            await self._lines.enter(_again(visit, ref), holder, wait=True, until=until)
+            visit.again = holder
 
     def check_place(self, visit: Visit) -> None:
         """Raises SessionConflict for one that paused for so long that the same request may have been let through
@@ -235,3 +251,8 @@ class Turnstile:
         following.ref = ref
         if not turn.done():
             turn.set_result(None)
+
+
+def _again(visit: Visit, ref: Ref) -> Ref:
+    """The line of those that carry the same key."""
+    return Ref(ref.tenant, "again", f"{ref.kind} {ref.name} {visit.key}")

@@ -214,7 +214,7 @@ async def test_one_whose_place_lapses_between_two_tries_is_not_recorded() -> Non
     here = House(store, Nobody(), Policies(), observe=lambda _: None, broke=print, shared=True, keep_s=0.15)
     visit = here.turnstile.begin()
     visit.key = "k"
-    await here.turnstile.beside(visit, REF, PARALLEL, again=False)
+    await here.turnstile.before(visit, REF)
     prepared, between = await prepare(store, asked("late"), PARALLEL), await prepare(store, asked("between"), PARALLEL)
     await record(store, between, "first")
     with pytest.raises(SessionConflict):

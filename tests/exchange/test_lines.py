@@ -159,11 +159,11 @@ async def test_the_same_request_again_waits_for_the_first_and_others_for_nobody(
     async with process(store) as one, process(store) as other:
         first, beside, again = one.begin(), other.begin(), other.begin()
         first.key = beside.key = again.key = "key"
-        await one.beside(first, REF, policy("parallel"), again=False)
-        await other.beside(beside, REF, policy("parallel"), again=False)
+        await one.before(first, REF)
+        await other.before(beside, REF)
         with pytest.raises(QueueTimeout):
-            await other.beside(again, REF, policy("parallel", 0.05), again=True)
-        waiting = asyncio.create_task(other.beside(again, REF, policy("parallel"), again=True))
+            await other.behind(again, REF, policy("parallel", 0.05))
+        waiting = asyncio.create_task(other.behind(again, REF, policy("parallel")))
         one.end(first)
         await asyncio.wait((waiting,), timeout=0.1)
         assert not waiting.done()
@@ -172,7 +172,7 @@ async def test_the_same_request_again_waits_for_the_first_and_others_for_nobody(
             await waiting
         elsewhere = one.begin()
         elsewhere.key = "another key"
-        await one.beside(elsewhere, REF, policy("parallel", 0.05), again=True)
+        await one.behind(elsewhere, REF, policy("parallel", 0.05))
         one.end(elsewhere)
         other.end(again)
 
@@ -182,7 +182,7 @@ async def test_who_does_not_come_again_in_time_is_overtaken(store: Store, kept: 
     async with process(store, keep_s=0.3, kept=kept) as one:
         here = one.begin()
         here.key = "key"
-        await one.beside(here, REF, policy("parallel"), again=False)
+        await one.before(here, REF)
         one.check_place(here)
         await asyncio.sleep(0.5)
         with contextlib.nullcontext() if kept else pytest.raises(SessionConflict):
@@ -223,3 +223,23 @@ async def test_a_place_that_was_kept_while_it_was_given_up_holds_nobody_up() -> 
             await two.enter(after, REF, policy())
         two.end(after)
     await store.close()
+
+
+async def test_one_that_is_refused_leaves_no_place_that_its_retry_would_wait_behind(store: Store) -> None:
+    async with process(store) as one, process(store) as other:
+        holder, refused, again = one.begin(), other.begin(), one.begin()
+        refused.key = again.key = "key"
+        await one.first(holder, REF, policy())
+        with pytest.raises(SessionBusy):
+            await other.first(refused, REF, policy("reject"))
+        other.end(refused)
+        await one.behind(again, REF, policy("reject", 2))
+        one.end(again)
+        # one that is let in stands in both lines
+        one.end(holder)
+        await other.first(refused, REF, policy())
+        with pytest.raises(QueueTimeout):
+            await one.behind(again, REF, policy("queue", 0.05))
+        with pytest.raises(QueueTimeout):
+            await one.enter(again, REF, policy("queue", 0.05))
+        other.end(refused)
