@@ -16,9 +16,11 @@ from proxy.conversation.redact import ERASED, redacted, unquoted
 from proxy.dialects.contract import Dialect, Piece, Translation
 from proxy.errors import InvalidBody, NotFound, SessionConflict, UnknownToolCall
 from proxy.exchange.assemble import count
-from proxy.exchange.contract import Request
+from proxy.exchange.contract import NO_HEADERS, Client, Request
 from proxy.exchange.house import House
 from proxy.exchange.identify import POLICY_HEADER
+from proxy.exchange.record import ExchangeRecord
+from proxy.exchange.retry import Attempt, attempt, same
 from proxy.framing.members import Members
 from proxy.policy import Policy
 from proxy.resources import notes
@@ -28,7 +30,8 @@ from proxy.resources.metadata import metadata as read_metadata
 from proxy.resources.notes import NONE
 from proxy.resources.paging import Page, listing, page, unknown_after
 from proxy.resources.responses import Responses
-from proxy.stores.contract import Append, Appended, Noted, Redaction, Ref, tag
+from proxy.resources.speaker import JSON
+from proxy.stores.contract import Append, Appended, Noted, Redaction, Ref, Replay, tag
 
 ITEMS_AT_ONCE = 20
 """As OpenAI allows."""
@@ -94,15 +97,24 @@ class Conversations:
         self._responses.runs.erased(ref)
         return orjson.dumps({"id": id, "object": "conversation.deleted", "deleted": True})
 
-    async def add_items(self, request: Request, id: str) -> bytes:
-        """Raises NotFound, InvalidBody, UnknownToolCall."""
+    async def add_items(self, request: Request, id: str, client: Client, record: ExchangeRecord) -> None:
+        """Answers `POST …/items` with what was added; the same request again adds nothing and is answered by the same.
+        Raises NotFound, InvalidBody, UnknownToolCall, IdempotencyKeyReused."""
+        record.kind = "resource"
         ref = self._named(request, id)
         if await self._store.labelled(ref) is None:
             raise _not_found(id)
         entry, items = await self._read(request, ref, _body(request.body, "items").items, least=1)
-        await self._add(request, ref, entry, items)
+        tried = attempt(request.headers, request.body)
+        first = await self._add(request, ref, entry, items, tried)
         raws = [*map(msgspec.Raw, items)]
-        return listing(raws, [*map(notes.item_id, raws)], has_more=False)
+        if first != entry:
+            noted = await self._store.find(ref.tenant, tag(ref), first)
+            raws = [*notes.read(noted.note).input] if noted is not None else []
+        answer = listing(raws, [*map(notes.item_id, raws)], has_more=False)
+        record.status, record.bytes_out = 200, len(answer)
+        if await client.send(200, "", NO_HEADERS, JSON, answer) and tried is not None:
+            self._store.delivered(ref, tried.key)
 
     async def list_items(self, request: Request, id: str, query: Mapping[str, str]) -> bytes:
         """Raises NotFound, InvalidBody."""
@@ -208,11 +220,20 @@ class Conversations:
         digits = response_id(entry, ref).removeprefix("resp_")
         return entry, self._translation.read_items(listed, digits, known, member="items")
 
-    async def _add(self, request: Request, ref: Ref, entry: str, items: Sequence[bytes]) -> None:
+    async def _add(
+        self, request: Request, ref: Ref, entry: str, items: Sequence[bytes], tried: Attempt | None = None
+    ) -> str:
+        """Returns the id of the entry that they are: another than `entry` if they were added before."""
         messages = self._messages(items)
         policy = self._policy(request)
         tokens = await count(messages, "")
-        async with alone(self._house, ref, self._policy(request)):
+        async with alone(self._house, ref, policy):
+            if tried is not None and tried.again:
+                # the first one, wherever it came to, stood before this one
+                replay = await self._store.find_replay(ref, tried.key)
+                if replay is not None:
+                    same(replay, tried)
+                    return replay.entry
             for _ in range(TRIES):
                 chain = await self._store.load(ref, key="", reach=0)
                 _check_calls(messages, chain)
@@ -237,11 +258,12 @@ class Conversations:
                         entry=made,
                         preamble=chain.preamble if chain else None,
                         ttl_s=policy.ttl_s,
+                        replay=Replay(tried.key, tried.request, tried.sticky, 200, (), b"", entry) if tried else None,
                         note=notes.note(None, items, notes.places(items, self._translation)),
                     )
                 )
                 if isinstance(added, Appended):
-                    return
+                    return entry
                 if await self._store.labelled(ref) is None:
                     raise NotFound("The conversation was deleted meanwhile.")
         raise SessionConflict("The conversation moved again and again while items were added; add them again.")

@@ -29,6 +29,8 @@ class Stored(NamedTuple):
                 return self.responses.create
             case "responses.compact":
                 return self.asides.compact
+            case "conversations.add_items":
+                return lambda request, client, record: self.conversations.add_items(request, asked.id, client, record)
             case "responses.retrieve" if query.get("stream", "").lower() in ("true", "1"):
                 return lambda request, client, record: self.responses.resume(
                     request.tenant().name, asked.id, query, client, record
@@ -57,8 +59,6 @@ class Stored(NamedTuple):
                 return await conversations.update(request, asked.id)
             case "conversations.delete":
                 return await conversations.delete(request, asked.id)
-            case "conversations.add_items":
-                return await conversations.add_items(request, asked.id)
             case "conversations.list_items":
                 return await conversations.list_items(request, asked.id, query)
             case "conversations.item":

@@ -1,6 +1,7 @@
 """The Conversations API over a chat-only upstream, with the openai SDK unchanged."""
 
 import asyncio
+import functools
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -79,6 +80,21 @@ async def test_responses_of_a_conversation_see_and_extend_it(client: AsyncOpenAI
         await client.responses.create(model="gpt-4o", input="x", conversation=made.id, previous_response_id=one.id)
     with pytest.raises(openai.NotFoundError, match="Conversation with id"):
         await client.responses.create(model="gpt-4o", input="x", conversation="conv_" + "0" * 32)
+
+
+async def test_items_that_are_sent_again_are_added_once(client: AsyncOpenAI) -> None:
+    made = await client.conversations.create()
+    add = functools.partial(client.conversations.items.create, made.id)
+    keyed = {"Idempotency-Key": "k"}
+    first, beside = await asyncio.gather(*[add(items=[user("one")], extra_headers=keyed) for _ in range(2)])
+    again = await add(items=[user("one")], extra_headers=keyed)
+    assert first.to_dict() == beside.to_dict() == again.to_dict()
+    with pytest.raises(openai.BadRequestError, match="Idempotency-Key"):
+        await add(items=[user("two")], extra_headers=keyed)
+    # without a key, and when the client has had its answer, they are meant
+    await add(items=[user("one")])
+    await add(items=[user("one")], extra_headers={"x-stainless-retry-count": "1"})
+    assert await texts(client, made.id) == ["one"] * 3
 
 
 async def test_items_are_listed_in_pages(client: AsyncOpenAI) -> None:
