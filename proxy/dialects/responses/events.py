@@ -29,8 +29,6 @@ from proxy.dialects.responses.sealed import OPAQUE, REASONING, seal
 from proxy.dialects.responses.writer import Writer
 from proxy.framing import sse
 
-_ENDS = {"completed": "response.completed", "incomplete": "response.incomplete", "cancelled": "response.incomplete"}
-"""Status -> the last event; of any other it is `response.failed`."""
 _LEGACY = "function_call"
 _TEXT_ONLY = frozenset({"content", "role"})
 
@@ -100,7 +98,7 @@ class Transcoder:
     def end(self, response: dict[str, object]) -> bytes:
         """Closes the open items, then the last event with the response as it was streamed."""
         made, settled = self.settle(b"", response)
-        return made + self._out.event(_ENDS.get(str(settled["status"]), "response.failed"), {"response": settled})
+        return made + self._out.last(settled)
 
     def _settled(self, response: dict[str, object]) -> dict[str, object]:
         items = [*self._out.items]
@@ -308,7 +306,7 @@ def whole(response: dict[str, object]) -> bytes:
     made = [out.event(f"response.{name}", {"response": started}) for name in ("created", "in_progress")]
     items = response["output"]
     made += [out.whole(item) for item in (items if isinstance(items, list) else ())]
-    made.append(out.event(_ENDS.get(str(response["status"]), "response.failed"), {"response": response}))
+    made.append(out.last(response))
     return b"".join(made)
 
 

@@ -1,6 +1,8 @@
 """A chat reply -> the Response object."""
 
 import json
+from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 import orjson
@@ -24,6 +26,16 @@ NO_ID = ("", "id:")
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
+
+
+class Echoing(Protocol):
+    """A request whose own members its response repeats."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def echo(self) -> Mapping[str, object]: ...
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -114,7 +126,7 @@ def settled(reply: Reply, id: str) -> Reply:
     return msgspec.structs.replace(reply, message=msgspec.structs.replace(message, wire=wire, calls=tuple(calls)))
 
 
-def blank(asked: Asked, id: str, created_at: int, status: str, model: str = "") -> dict[str, object]:
+def blank(asked: Echoing, id: str, created_at: int, status: str, model: str = "") -> dict[str, object]:
     """A Response object without output."""
     return {
         "id": f"resp_{id}",

@@ -26,6 +26,9 @@ CALLS = {
 _BLOCK = 16
 """Bytes of which padded deltas are multiples."""
 
+_ENDS = {"completed": "response.completed", "incomplete": "response.incomplete", "cancelled": "response.incomplete"}
+"""Status -> the last event; of any other it is `response.failed`."""
+
 
 class Writer:
     """Writes events; a method that does not fit the state is a mistake of the caller's."""
@@ -66,6 +69,10 @@ class Writer:
         data = orjson.dumps({"type": name, **members, "sequence_number": self.sequence})
         self.sequence += 1
         return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
+
+    def last(self, response: dict[str, object]) -> bytes:
+        """The event that ends a stream, by the response's status."""
+        return self.event(_ENDS.get(str(response["status"]), "response.failed"), {"response": response})
 
     def open(self, item: dict[str, object]) -> bytes:
         """Opens an item, given as it will be; what grows in it is left out."""

@@ -13,13 +13,10 @@ from proxy.dialects.responses.native.items import encode, fields_of
 from proxy.dialects.responses.native.rename import Renamer
 from proxy.dialects.responses.native.replies import TERMINAL, Event, error_of, read_event
 from proxy.dialects.responses.native.request import Asked, Object
-from proxy.dialects.responses.native.response import blank
-from proxy.dialects.responses.reply import failed
+from proxy.dialects.responses.reply import blank, failed
 from proxy.dialects.responses.writer import CALLS, PARTS, Writer
 from proxy.framing import sse
 
-_ENDS = {"completed": "response.completed", "incomplete": "response.incomplete", "cancelled": "response.incomplete"}
-"""Status -> the last event; of any other it is `response.failed`."""
 _OPENING = ("response.created", "response.queued", "response.in_progress")
 _BEGINNINGS = ("response.output_item.added", "response.content_part.added")
 _number = re.compile(rb'("sequence_number"[ \t]*:[ \t]*)(\d{1,15})(?=[ \t]*[,}])')
@@ -72,14 +69,14 @@ class Transcoder:
         if not self._itemised:
             made += _items(self._out, answer)
         made += self._closed(answer)
-        made.append(_last(self._out, answer))
+        made.append(self._out.last(answer))
         return b"".join(made)
 
     def error(self, code: str, message: str) -> bytes:
         """The flat `error` event and response.failed."""
         made = [self._open()]
         made.append(self._out.event("error", {"code": code, "message": message, "param": None}))
-        made.append(_last(self._out, failed(self._blank("failed"), code, message)))
+        made.append(self._out.last(failed(self._blank("failed"), code, message)))
         return b"".join(made)
 
     def _open(self) -> bytes:
@@ -179,11 +176,7 @@ def whole(response: Object) -> bytes:
     nothing = dict.fromkeys(("completed_at", "error", "incomplete_details", "usage"))
     started = {**response, **nothing, "status": "in_progress", "output": [], "output_text": ""}
     made = [out.event(f"response.{name}", {"response": started}) for name in ("created", "in_progress")]
-    return b"".join([*made, *_items(out, response), _last(out, response)])
-
-
-def _last(out: Writer, response: Object) -> bytes:
-    return out.event(_ENDS.get(str(response["status"]), "response.failed"), {"response": response})
+    return b"".join([*made, *_items(out, response), out.last(response)])
 
 
 def _items(out: Writer, response: Object) -> list[bytes]:

@@ -5,7 +5,7 @@ import orjson
 from proxy.conversation.reply import Reply
 from proxy.dialects.responses.native.rename import renamed
 from proxy.dialects.responses.native.request import Asked, Object
-from proxy.dialects.responses.reply import LENGTH, error_of
+from proxy.dialects.responses.reply import LENGTH, blank, error_of
 
 _BROKEN = "The upstream's reply broke off or told of an error."
 
@@ -41,24 +41,6 @@ def response(
     made = renamed(made, id, fixed)
     made["output_text"] = _output_text(made["output"])
     return made
-
-
-def blank(asked: Asked, id: str, created_at: int, status: str, model: str = "") -> Object:
-    """The response without output."""
-    return {
-        "id": f"resp_{id}",
-        "object": "response",
-        "created_at": created_at,
-        "completed_at": None,
-        "status": status,
-        "error": None,
-        "incomplete_details": None,
-        "model": model or asked.model,
-        "output": [],
-        "output_text": "",
-        "usage": None,
-        **asked.echo,
-    }
 
 
 def _status(own: Object, reply: Reply) -> str:

@@ -12,7 +12,7 @@ from proxy.dialects.responses import compaction as compacting
 from proxy.dialects.responses import items as reading
 from proxy.dialects.responses.native import events, listing, request, runs
 from proxy.dialects.responses.native import response as making
-from proxy.dialects.responses.reply import failed
+from proxy.dialects.responses.reply import blank, failed
 from proxy.errors import InvalidBody
 
 
@@ -47,7 +47,7 @@ class NativeResponses:
         return making.response(cast("request.Asked", asked), id, created_at, answer, status=status, completed_at=now)
 
     def unfinished(self, asked: Asked, id: str, created_at: int, status: str) -> dict[str, object]:
-        made = making.blank(cast("request.Asked", asked), id, created_at, status)
+        made = blank(cast("request.Asked", asked), id, created_at, status)
         return failed(made, "server_error", "No reply was made.") if status == "failed" else made
 
     def failed(self, answer: dict[str, object], code: str, message: str) -> dict[str, object]:
