@@ -8,11 +8,12 @@ from typing import NamedTuple
 import orjson
 
 from bench.recall.dialogue import DAY_MS, Dialogue, Question, Said
-from proxy.context.contract import Embed, Embedded, Found, Pick, Recall, Recalled, Search
+from proxy.context.contract import Embed, Embedded, Pick, Recall, Recalled, Search
 from proxy.context.recall import recall
 from proxy.context.words import words
 from proxy.conversation.entry import Entry, grow
 from proxy.conversation.message import Message
+from proxy.conversation.words import Found
 from proxy.tokens.counter import count_text
 
 MODEL = "gpt-4o"
@@ -54,6 +55,7 @@ class Memory:
             )
         self.now_ms = (said[-1].at_ms if said else 0) + DAY_MS
         self.length = 0
+        self.chosen_in = 0.0
         self.postings: dict[bytes, list[int]] = {}
         for position, each in enumerate(said):
             found = words(each.text)
@@ -65,12 +67,16 @@ class Memory:
         self.positions = b"".join(i.to_bytes(4, "little") for i in range(len(said))) if embedder else b""
         self.matrix = _halves(embedder([each.text for each in said])) if embedder else b""
 
-    def answer(self, need: Search | Embed | Pick) -> Found | Embedded | Sequence[Entry] | None:
+    def answer(self, need: Search | Embed | Pick) -> Embedded | Sequence[Entry] | None:
         match need:
             case Search(terms):
-                packed = [self.postings.get(term, []) for term in terms]
-                found = tuple(struct.pack(f"<{len(each)}Q", *each) for each in packed)
-                return Found(len(self.entries), self.length, found)
+                held = [self.postings.get(term, []) for term in terms]
+                kept = zip(held, need.wanted(len(self.entries), list(map(len, held))), strict=True)
+                found = tuple(struct.pack(f"<{len(each)}Q", *each) if want else len(each) for each, want in kept)
+                before = time.process_time()
+                positions = need.choose(Found(len(self.entries), self.length, found))
+                self.chosen_in = time.process_time() - before
+                return [self.entries[position] for position in positions]
             case Pick(positions):
                 return [self.entries[position] for position in positions]
             case Embed(text):
@@ -87,13 +93,13 @@ class Memory:
             now_ms=self.now_ms,
             mean_tokens=self.entries[-1].tokens_upto / len(self.entries) if self.entries else 0.0,
         )
-        spent, answer = 0.0, None
+        spent, answer, self.chosen_in = 0.0, None, 0.0
         while True:
             before = time.process_time()
             try:
                 need = steps.send(answer)
             except StopIteration as stop:
-                return stop.value, spent + time.process_time() - before
+                return stop.value, spent + self.chosen_in + time.process_time() - before
             spent += time.process_time() - before
             answer = self.answer(need)
 

@@ -6,6 +6,7 @@ import msgspec
 
 from proxy.conversation.entry import Anchor, Entry
 from proxy.conversation.message import Shape
+from proxy.conversation.words import Choose, Wanted
 
 
 class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,17 +51,13 @@ class Recall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Search(msgspec.Struct, frozen=True):
-    """A need: where these terms stand on the chain. Sent `Found`."""
+    """A need: entries of the chain that are chosen by where these terms stand on it. Sent `Sequence[Entry]`, as to
+    `Pick`. Its two functions may be called in another thread, each at most once, while the planner waits."""
 
     terms: tuple[bytes, ...]
-
-
-class Found(msgspec.Struct, frozen=True):
-    """The answer to `Search`; its members are those of `proxy.stores.contract.Postings`."""
-
-    messages: int
-    length: int
-    found: tuple[bytes, ...]
+    wanted: Wanted
+    choose: Choose
+    """Gives each position once, ascending."""
 
 
 class Embed(msgspec.Struct, frozen=True):

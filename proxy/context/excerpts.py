@@ -34,15 +34,16 @@ _BAD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _REPEATED = 0.1
 """What a word weighs in a passage that holds it already."""
 
+_MINUTE, _HOUR, _DAY = 60_000, 3_600_000, 86_400_000
 _UNITS = (
-    ("minute", 60_000, 60),
-    ("hour", 3_600_000, 24),
-    ("day", 86_400_000, 14),
-    ("week", 7 * 86_400_000, 9),
-    ("month", 30 * 86_400_000, 24),
-    ("year", 365 * 86_400_000, 1 << 30),
+    ("minute", _MINUTE, 60 * _MINUTE),
+    ("hour", _HOUR, 24 * _HOUR),
+    ("day", _DAY, 14 * _DAY),
+    ("week", 7 * _DAY, 63 * _DAY),
+    ("month", 30 * _DAY, 720 * _DAY),
 )
-"""(Name, milliseconds, how many are told before the next unit is used)."""
+"""(Name, milliseconds, from where on the next unit is used)."""
+_YEAR = "year", 365 * _DAY
 
 
 class Piece(NamedTuple):
@@ -59,9 +60,13 @@ class Piece(NamedTuple):
 def age(at_ms: int, now_ms: int) -> str:
     """ "3 days ago"; "just now" for less than a minute, and for a time to come."""
     past = now_ms - at_ms
-    if past < _UNITS[0][1]:
+    if past < _MINUTE:
         return "just now"
-    name, unit = next((name, unit) for name, unit, most in _UNITS if past < unit * most or name == "year")
+    name, unit = _YEAR
+    for smaller, its_unit, upto in _UNITS:
+        if past < upto:
+            name, unit = smaller, its_unit
+            break
     many = max(1, past // unit)
     return f"{many} {name}{'s' if many > 1 else ''} ago"
 

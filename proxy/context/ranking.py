@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.context.contract import Embedded, Found
+from proxy.context.contract import Embedded
 from proxy.context.words import Asked
+from proxy.conversation.words import Found
 
 Scores = NDArray[np.float64]
 Packed = NDArray[np.int64]
@@ -24,6 +25,10 @@ COMMON_WEIGHT = 0.5
 """... and weighs half ..."""
 COMMON_FROM = 200
 """... in a conversation of at least so many messages."""
+LEFT_OUT_FROM = 4_096
+"""In a conversation of at least so many messages it does not count at all ..."""
+RARER = 3
+"""... where at least so many rarer words of the question were said. To look for it would be most of the work."""
 NEIGHBOURS = ((1, 0.5), (2, 0.25), (3, 0.12))
 """(Distance, share of its score that a message lends to the one so far away, on both sides.)"""
 _SHARES = [share for _, share in NEIGHBOURS]
@@ -48,6 +53,7 @@ KEYWORDS_SHARE = 0.5
 NEARER = (0.5, 0.35, 0.25, 0.15)
 """Shares of the best score among which the best ones are sought, in this order."""
 _BLOCK = 4_096
+_EMPTY = np.empty(0, dtype=np.int64)
 
 
 class Ranked(NamedTuple):
@@ -63,6 +69,21 @@ class Weighed(NamedTuple):
     packed: Packed
     """Its postings, in order, each position once."""
     weight: float
+    left_out: bool = False
+    """Nobody looked where it stands."""
+
+
+def wanted(terms: Sequence[bytes], words: Sequence[Asked], messages: int, counts: Sequence[int]) -> list[bool]:
+    """Of which terms it matters where they stand: all but those of common words that are left out."""
+    if messages < LEFT_OUT_FROM:
+        return [True] * len(terms)
+    held = dict(zip(terms, counts, strict=True))
+    most = [max(held[term] for term in word.terms) for word in words]
+    common = COMMON * messages
+    if sum(0 < each <= common for each in most) < RARER:
+        return [True] * len(terms)
+    needed = {term for word, each in zip(words, most, strict=True) if each <= common for term in word.terms}
+    return [term in needed for term in terms]
 
 
 def weigh(found: Found, terms: Sequence[bytes], words: Sequence[Asked]) -> list[Weighed]:
@@ -71,16 +92,21 @@ def weigh(found: Found, terms: Sequence[bytes], words: Sequence[Asked]) -> list[
     total = found.messages
     weighed = []
     for word in words:
-        # signed, since numpy turns those into floats twice as fast; positions never reach the sign
-        packed = np.frombuffer(postings[word.terms[0]], "<i8")
-        for term in word.terms[1:]:
-            if more := postings[term]:
-                packed = _unite(packed, np.frombuffer(more, "<i8"))
-        held = len(packed)
+        packed, held = _EMPTY, 0
+        for term in word.terms:
+            more = postings[term]
+            if isinstance(more, int):
+                held = max(held, more)
+            elif more:
+                # signed, since numpy turns those into floats twice as fast; positions never reach the sign
+                some = np.frombuffer(more, "<i8")
+                packed = _unite(packed, some) if len(packed) else some
+        left_out = held > len(packed)
+        held = max(held, len(packed))
         weight = math.log1p(max(total - held + 0.5, 0.0) / (held + 0.5))
         if total >= COMMON_FROM and held > COMMON * total:
             weight *= COMMON_WEIGHT
-        weighed.append(Weighed(packed, weight))
+        weighed.append(Weighed(packed, weight, left_out))
     return weighed
 
 
@@ -97,8 +123,11 @@ def by_keywords(found: Found, words: Sequence[Weighed], size: int) -> Ranked:
 
     `sure` is the weight of the question's words that stand in the best message or near it (see `NEAR`), of `ENOUGH` of
     the weight of all its words. There a word that stands nowhere counts `UNKNOWN` of its weight, and the whole counts
-    as at least `FEW_WORDS` and at most `FULL_WORDS` words that stand nowhere but once.
+    as at least `FEW_WORDS` and at most `FULL_WORDS` words that stand nowhere but once. Words that are left out are
+    neither among the one nor the other.
     """
+    asked = len(words)
+    words = [word for word in words if not word.left_out]
     if not words or size <= 0 or found.messages <= 0:
         return Ranked(np.zeros(max(size, 0)), 0.0)
     mean = max(found.length / found.messages, 1.0)
@@ -121,8 +150,9 @@ def by_keywords(found: Found, words: Sequence[Weighed], size: int) -> Ranked:
         at += len(some)
     dense = np.bincount(positions, each, minlength=size).astype(np.float64, copy=False)
     scores = spread(dense)
-    sure = _sure(found, words, int(scores.argmax()))
-    return Ranked(scores, sure * _stands_out(scores, len(words)) if sure else 0.0)
+    top = int(scores.argmax())
+    sure = _sure(found, words, top)
+    return Ranked(scores, sure * _stands_out(scores, float(scores[top]), asked) if sure else 0.0)
 
 
 def spread(scores: Scores) -> Scores:
@@ -145,8 +175,8 @@ def _sure(found: Found, words: Sequence[Weighed], best: int) -> float:
     return min(1.0, matched / (ENOUGH * min(max(total, FEW_WORDS * rare), FULL_WORDS * rare)))
 
 
-def _stands_out(scores: Scores, words: int) -> float:
-    """0 to 1: how far the best score stands above all of them, for a long message.
+def _stands_out(scores: Scores, top: float, words: int) -> float:
+    """0 to 1: how far `top`, the best score, stands above all of them, for a long message.
 
     Any two long messages share some rare words by chance; of `n` scores that are spread by chance the best lies about
     sqrt(2 ln n) standard deviations above their mean. A short question needs no such proof: each of its words counts.
@@ -157,11 +187,10 @@ def _stands_out(scores: Scores, words: int) -> float:
         return 1.0
     by_chance = math.sqrt(2 * math.log(n))
     certain = min(math.sqrt(n - 1), by_chance + STANDS_OUT)
-    mean = float(scores.mean())
+    mean = float(scores.sum()) / n
     # of all that is not 0 anyway, so that squares may be taken before the mean is
     # not `dot`, which sets several threads to work for so little
     variance = float(np.einsum("i,i", scores, scores)) / n - mean * mean
-    top = float(scores.max())
     if certain <= by_chance or variance <= 1e-12 * top * top:
         return 1.0
     above = (top - mean) / math.sqrt(variance)
@@ -216,4 +245,5 @@ def best(scores: Scores, most: int, floor: float) -> list[int]:
         if len(candidates) >= most:
             break
     values = scores[candidates]
-    return [int(each) for each in candidates[np.lexsort((-candidates, -values))[:most]]]
+    best: list[int] = candidates[np.lexsort((-candidates, -values))[:most]].tolist()
+    return best

@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from proxy.context.contract import Embed, Embedded, Found, Pick, Recall, Recalled, Search
+from proxy.context.contract import Embed, Embedded, Pick, Recall, Recalled, Search
 from proxy.context.recall import Answers, Needs, recall
 from proxy.context.vectors import unpacked
 from proxy.conversation.entry import Entry
@@ -68,11 +67,9 @@ async def _answer(
 ) -> Answers:
     match need:
         case Search():
-            found = await store.postings(ref, head.id, need.terms)
-            return Found(found.messages, found.length, found.found) if found else Found(0, 0, (b"",) * len(need.terms))
+            return await store.seek(ref, head.id, need.terms, need.wanted, need.choose)
         case Pick():
-            entries: Sequence[Entry] = await store.pick(ref, head.id, need.positions)
-            return entries
+            return await store.pick(ref, head.id, need.positions)
         case Embed():
             return await _embedded(need, request, settings, store, upstream, ref, head)
 

@@ -15,7 +15,7 @@ import msgspec
 
 from proxy.conversation.entry import Chain, Entry, Preamble
 from proxy.conversation.summary import Summary
-from proxy.conversation.words import Words
+from proxy.conversation.words import Choose, Postings, Wanted, Words
 
 STICKY_MS = 24 * 60 * 60 * 1000
 """How long a sticky replay is kept."""
@@ -109,19 +109,6 @@ class Record(msgspec.Struct, frozen=True):
     entry: Entry
     plan: bytes
     preamble: Preamble | None
-
-
-class Postings(msgspec.Struct, frozen=True):
-    """What a keyword search finds on one chain."""
-
-    messages: int
-    """On the chain, found or not."""
-    length: int
-    """Words of all of them that are indexed."""
-    found: tuple[bytes, ...]
-    """For each term that was asked for, in that order: little-endian unsigned 64-bit numbers in the order of their
-    positions, one for each message that holds the term, `position << 24 | min(length, 4095) << 12 | min(count, 4095)`,
-    where `length` is the message's `Words.length` and `count` how often it holds the term."""
 
 
 class Noted(msgspec.Struct, frozen=True):
@@ -287,6 +274,14 @@ class Store(Protocol):
     async def postings(self, ref: Ref, entry: str, terms: Sequence[bytes]) -> Postings | None:
         """Where on the chain that ends with `entry` these terms (each once) stand. None if the ref or entry is unknown.
         Takes about the same time however long the chain is."""
+
+    async def seek(
+        self, ref: Ref, entry: str, terms: Sequence[bytes], wanted: Wanted, choose: Choose
+    ) -> Sequence[Entry]:
+        """What `pick` finds at the positions that `choose` makes of what `postings` finds. `wanted` is asked first: of
+        a term that it does not want `choose` is told the number of messages alone, and a store may read less.
+        Both are called in any thread, once, or never if the ref or entry is unknown: then it is empty. What they raise
+        is raised here. In one round trip where they can be called beside the data, else in two."""
 
     async def vectors(self, ref: Ref, entry: str, model: str) -> Vectors | None:
         """The vectors of `model` on the chain that ends with `entry`. None if the ref or entry is unknown."""

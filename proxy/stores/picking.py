@@ -1,11 +1,14 @@
-"""What every store picks in the same way: where a read begins, which summaries are shown, what a posting is."""
+"""What every store picks in the same way: where a read begins, summaries that are shown, postings, what is sought."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from operator import attrgetter
+from typing import Protocol
 
 from proxy.conversation.entry import Entry
 from proxy.conversation.summary import Summary
+from proxy.conversation.words import Choose, Found, Postings, Wanted
+from proxy.stores.contract import Ref
 
 _position = attrgetter("upto")
 
@@ -33,3 +36,27 @@ def _holds(entries: Sequence[Entry], summary: Summary) -> bool:
 def posting(position: int, length: int, count: int) -> int:
     """One number of `Postings.found`."""
     return position << 24 | min(length, 4095) << 12 | min(count, 4095)
+
+
+class _Asked(Protocol):
+    async def postings(self, ref: Ref, entry: str, terms: Sequence[bytes]) -> Postings | None: ...
+
+    async def pick(self, ref: Ref, entry: str, positions: Sequence[int]) -> Sequence[Entry]: ...
+
+
+async def seek(
+    store: _Asked, ref: Ref, entry: str, terms: Sequence[bytes], wanted: Wanted, choose: Choose
+) -> Sequence[Entry]:
+    """`Store.seek` of a store that calls nothing beside its data."""
+    found = await store.postings(ref, entry, terms)
+    if found is None:
+        return []
+    positions = choose(told(found, wanted))
+    return await store.pick(ref, entry, positions) if positions else []
+
+
+def told(found: Postings, wanted: Wanted) -> Found:
+    """Without the postings that are not wanted."""
+    counts = [len(each) // 8 for each in found.found]
+    kept = zip(found.found, counts, wanted(found.messages, counts), strict=True)
+    return Found(found.messages, found.length, tuple(each if want else count for each, count, want in kept))

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.context import ranking
-from proxy.context.contract import Embedded, Found
+from proxy.context.contract import Embedded
 from proxy.context.ranking import Ranked
 from proxy.context.words import Asked, asked, words
+from proxy.conversation.words import Found
 
 
 def ranked(query: str, messages: list[str], size: int | None = None) -> Ranked:
@@ -177,3 +178,32 @@ def test_a_blend_has_what_either_has() -> None:
     assert both.sure == 0.6
     assert ranking.best(both.scores, 4, 0.0) == [3, 2, 1]
     assert ranking.blend(one, Ranked(np.zeros(4), 0.0)).scores.argmax() == 1
+
+
+RARE = (b"r1" * 4, b"r2" * 4, b"r3" * 4)
+COMMON = (b"c1" * 4, b"c2" * 4)
+
+
+@pytest.mark.parametrize("messages", [ranking.LEFT_OUT_FROM - 1, ranking.LEFT_OUT_FROM, 20_000])
+@pytest.mark.parametrize("rare", [(1, 1, 1), (1, 1, 0), (200, 3, 7), (0, 0, 0)])
+def test_common_words_are_wanted_unless_enough_rarer_ones_were_said(messages: int, rare: tuple[int, ...]) -> None:
+    words = [Asked((RARE[0],), 1), Asked(COMMON, 1), Asked((RARE[1],), 1), Asked((RARE[2],), 1)]
+    terms = (*COMMON, *RARE)
+    border = int(ranking.COMMON * messages)
+    for counts, common in (((3, border + 1), True), ((border, 0), False)):
+        wanted = ranking.wanted(terms, words, messages, (*counts, *rare))
+        left_out = common and messages >= ranking.LEFT_OUT_FROM and all(rare)
+        assert wanted == [not left_out, not left_out, True, True, True]
+
+
+def test_a_word_that_is_left_out_counts_neither_for_nor_against_a_match() -> None:
+    packed = [struct.pack("<Q", at << 24 | 9 << 12 | 1) for at in (4_000, 4_001, 4_009)]
+    words = [Asked((term,), 1) for term in RARE]
+    without = Found(5_000, 45_000, tuple(packed))
+    one = ranking.by_keywords(without, ranking.weigh(without, RARE, words), 5_000)
+    found = Found(5_000, 45_000, (*packed, 3_000))
+    weighed = ranking.weigh(found, (*RARE, COMMON[0]), [*words, Asked(COMMON[:1], 1)])
+    other = ranking.by_keywords(found, weighed, 5_000)
+    assert (one.scores == other.scores).all()
+    assert 0 < one.sure == other.sure < 1
+    assert 0 < weighed[-1].weight < weighed[0].weight / 4

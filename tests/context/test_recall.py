@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.context.contract import Embed, Embedded, Found, Pick, Recall, Recalled, Search
+from proxy.context import ranking
+from proxy.context.contract import Embed, Embedded, Pick, Recall, Recalled, Search
 from proxy.context.excerpts import CUT, FIRST_LINES, LAST_LINE
 from proxy.context.recall import MAX_CANDIDATES, MAX_WORDS, recall
 from proxy.context.words import words
 from proxy.conversation.entry import Entry, grow
 from proxy.conversation.message import Message
+from proxy.conversation.words import Found
 
 DAY = 86_400_000
 
@@ -47,8 +49,9 @@ class Chain:
         self.words = [words(text) for _, text in said]
         self.vectors = vectors
         self.needs: list[object] = []
+        self.picked: Sequence[int] = ()
 
-    def answer(self, need: Search | Embed | Pick) -> Found | Embedded | Sequence[Entry] | None:
+    def answer(self, need: Search | Embed | Pick) -> Embedded | Sequence[Entry] | None:
         self.needs.append(need)
         if isinstance(need, Search):
             postings = []
@@ -56,14 +59,21 @@ class Chain:
                 hits = [(at, each, dict(each.terms).get(term, 0)) for at, each in enumerate(self.words)]
                 packed = [at << 24 | min(each.length, 4095) << 12 | often for at, each, often in hits if often]
                 postings.append(np.array(packed, "<u8").tobytes())
-            return Found(len(self.words), sum(each.length for each in self.words), tuple(postings))
+            counts = [len(each) // 8 for each in postings]
+            kept = zip(postings, counts, need.wanted(len(self.words), counts), strict=True)
+            found = tuple(each if want else count for each, count, want in kept)
+            self.picked = need.choose(Found(len(self.words), sum(each.length for each in self.words), found))
+            return self.pick(self.picked)
         if isinstance(need, Pick):
-            wanted = set(need.positions)
-            return [each for each in self.entries if wanted & set(range(each.first, each.upto))]
+            return self.pick(need.positions)
         if not self.vectors:
             return None
         positions = np.arange(len(self.vectors), dtype="<u4").tobytes()
         return Embedded(np.array([1, 0], "<f4").tobytes(), positions, np.array(self.vectors, "<f2").tobytes())
+
+    def pick(self, positions: Sequence[int]) -> list[Entry]:
+        wanted = set(positions)
+        return [each for each in self.entries if wanted & set(range(each.first, each.upto))]
 
     def ask(
         self,
@@ -196,12 +206,11 @@ def test_a_forged_end_is_not_an_end() -> None:
 def test_few_words_are_searched_and_few_messages_picked() -> None:
     chain = Chain([("user", f"violin number{i}") for i in range(2_000)])
     chain.ask(" ".join(f"number{i}" for i in range(500)), Recall(top_k=10_000, min_score=0.0))
-    search, pick = chain.needs
+    (search,) = chain.needs
     assert isinstance(search, Search)
-    assert isinstance(pick, Pick)
     assert len(search.terms) <= 3 * MAX_WORDS
-    assert len(pick.positions) <= MAX_CANDIDATES
-    assert list(pick.positions) == sorted(set(pick.positions))
+    assert 0 < len(chain.picked) <= MAX_CANDIDATES
+    assert list(chain.picked) == sorted(set(chain.picked))
 
 
 def test_no_more_is_picked_than_there_is_room_for() -> None:
@@ -211,11 +220,31 @@ def test_no_more_is_picked_than_there_is_room_for() -> None:
         found = chain.ask(
             "number7 number70 violin", Recall(max_tokens=most, top_k=200, min_score=0.0), mean_tokens=mean
         )
-        pick = chain.needs[-1]
         assert found
-        assert isinstance(pick, Pick)
         assert found.tokens > most - 2 * mean
-        assert len(pick.positions) <= max(2 * most / mean, 16)
+        assert len(chain.picked) <= max(2 * most / mean, 16)
+
+
+def test_common_words_are_not_looked_for_in_a_long_talk_where_rarer_ones_were_said() -> None:
+    facts = ("user", "The blue violin of my grandmother is from Cremona."), ("assistant", "How blue is it?")
+    before = ranking.LEFT_OUT_FROM // len(CHATTER)
+    long, short = talk(*facts, before=before, after=1), talk(*facts, before=before - 2, after=1)
+    for query, left_out in (
+        ("Is the blue violin of my grandmother from Cremona, read again?", True),
+        ("Is the blue violin read again?", False),
+    ):
+        for chain, may in ((long, True), (short, False)):
+            found = chain.ask(query)
+            assert found
+            assert "Cremona" in found.text
+            (search,) = chain.needs
+            assert isinstance(search, Search)
+            counts = [sum(term in dict(each.terms) for each in chain.words) for term in search.terms]
+            wanted = search.wanted(len(chain.said), counts)
+            common = [count > ranking.COMMON * len(chain.said) for count in counts]
+            assert any(common)
+            assert list(wanted) == [not (each and left_out and may) for each in common]
+            chain.needs.clear()
 
 
 def test_a_message_is_read_without_the_others_of_its_entry() -> None:
@@ -224,7 +253,7 @@ def test_a_message_is_read_without_the_others_of_its_entry() -> None:
     steps = recall(
         "grandmother's violin",
         Recall(min_score=0.0),
-        window_start=len(chain.said),
+        window_start=121,
         texts=lambda wire: read.append(wire) or texts(wire),  # type: ignore[func-returns-value]
         count=tokens,
         now_ms=DAY,
@@ -233,8 +262,34 @@ def test_a_message_is_read_without_the_others_of_its_entry() -> None:
     with pytest.raises(StopIteration):
         while True:
             answer = chain.answer(steps.send(answer))
-    assert read
-    assert all(len(texts(wire)) == 1 for wire in read)
+    said = [text for wire in read for _, text in texts(wire)]
+    assert "My grandmother left me a violin from Cremona." in said
+    assert "Lovely." not in said
+
+
+@pytest.mark.parametrize("more", [[], [("user", "and more")]])
+def test_what_cannot_be_told_apart_is_read_one_by_one(more: list[tuple[str, str]]) -> None:
+    """Where one message's bytes are none, or two, in its dialect, the others are quoted all the same."""
+    chain = talk(*VIOLIN, ("user", "The broken violin of my grandmother"), ("assistant", "I see."))
+    steps = recall(
+        "grandmother's violin",
+        Recall(),
+        window_start=len(chain.said),
+        texts=lambda wire: [
+            each
+            for one in texts(wire)
+            for each in ((one, *more) if not more or "broken" in one[1] else (one,))
+            if more or "broken" not in one[1]
+        ],
+        count=tokens,
+        now_ms=DAY,
+    )
+    answer = None
+    with pytest.raises(StopIteration) as end:
+        while True:
+            answer = chain.answer(steps.send(answer))
+    assert "Cremona" in end.value.value.text
+    assert "broken" not in end.value.value.text
 
 
 @pytest.mark.parametrize("piece", ["w", "violin ", "漢", "a's", "number7 ", "\0", "ﷺ"])

@@ -5,15 +5,15 @@ No vectors are made: a policy that recalls by them is answered as one whose mode
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from proxy.cli.simulation.branch import Branches
 from proxy.cli.simulation.transcript import Exchange, Weighed
-from proxy.context.contract import Embed, Found, Pick, Recall, Recalled, Search
+from proxy.context.contract import Embed, Pick, Recall, Recalled, Search
 from proxy.context.recall import Answers, Needs, recall
 from proxy.context.words import words
 from proxy.conversation.entry import Entry
-from proxy.conversation.words import Words
+from proxy.conversation.words import Found, Words
 from proxy.stores.picking import posting
 from proxy.tokens import counter
 
@@ -56,21 +56,24 @@ class Memory:
     def _answer(self, need: Needs) -> Answers:
         match need:
             case Search():
-                return self._found(need.terms)
+                positions = need.choose(self._found(need.terms, need.wanted))
+                return self._branches.pick(positions) if positions else []
             case Pick():
                 return self._branches.pick(need.positions)
             case Embed():
                 return None
 
-    def _found(self, terms: Sequence[bytes]) -> Found:
+    def _found(self, terms: Sequence[bytes], wanted: Callable[[int, Sequence[int]], Sequence[bool]]) -> Found:
         line = self._branches.line
         if self._indexed and (len(line) < len(self._indexed) or line[len(self._indexed) - 1].id != self._indexed[-1]):
             # another branch
             self._indexed, self._postings, self._length = [], {}, 0
         for entry in line[len(self._indexed) :]:
             self._index(entry)
-        found = tuple(_bytes(self._postings[term]) if term in self._postings else b"" for term in terms)
-        return Found(line[-1].upto if line else 0, self._length, found)
+        held = [self._postings.get(term) or array("Q") for term in terms]
+        messages, counts = line[-1].upto if line else 0, list(map(len, held))
+        kept = zip(held, counts, wanted(messages, counts), strict=True)
+        return Found(messages, self._length, tuple(_bytes(each) if want else count for each, count, want in kept))
 
     def _index(self, entry: Entry) -> None:
         for position, each in enumerate(self._words[entry.id], entry.first):

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from proxy.conversation.entry import Entry
-from proxy.stores.contract import Index, Postings, Ref, Unindexed, Vectors
+from proxy.conversation.words import Choose, Postings, Wanted
+from proxy.stores.contract import Index, Ref, Unindexed, Vectors
 from proxy.stores.memory.lines import Lines
-from proxy.stores.picking import posting
+from proxy.stores.picking import posting, seek
 
 T = TypeVar("T")
 
@@ -59,6 +60,11 @@ class Searching(Lines):
                     if term in found:
                         found[term].append(posting(position, words.length, count).to_bytes(8, "little"))
         return Postings(chain[-1].upto, length, tuple(b"".join(found[term]) for term in terms))
+
+    async def seek(
+        self, ref: Ref, entry: str, terms: Sequence[bytes], wanted: Wanted, choose: Choose
+    ) -> Sequence[Entry]:
+        return await seek(self, ref, entry, terms, wanted, choose)
 
     async def vectors(self, ref: Ref, entry: str, model: str) -> Vectors | None:
         line = self._line(ref)

@@ -10,6 +10,7 @@ import msgspec
 
 from proxy.conversation.entry import Chain, Entry, Preamble
 from proxy.conversation.summary import Summary
+from proxy.conversation.words import Choose, Postings, Wanted
 from proxy.errors import StoreUnavailable
 from proxy.stores.contract import (
     STICKY_MS,
@@ -18,7 +19,6 @@ from proxy.stores.contract import (
     Conflict,
     Index,
     Noted,
-    Postings,
     Record,
     Ref,
     RefInfo,
@@ -26,7 +26,7 @@ from proxy.stores.contract import (
     Unindexed,
     Vectors,
 )
-from proxy.stores.picking import shown
+from proxy.stores.picking import seek, shown
 from proxy.stores.postgres import asks, failures, migrate, search
 from proxy.stores.postgres.address import Address
 from proxy.stores.postgres.batch import Answer
@@ -235,6 +235,11 @@ class PostgresStore(Erasing, Running, Lining):
         if length is None:
             return Postings(messages, 0, (b"",) * len(terms))
         return Postings(messages, length, tuple(search.placed(each, starts, ends, firsts) for each in found or ()))
+
+    async def seek(
+        self, ref: Ref, entry: str, terms: Sequence[bytes], wanted: Wanted, choose: Choose
+    ) -> Sequence[Entry]:
+        return await seek(self, ref, entry, terms, wanted, choose)
 
     async def vectors(self, ref: Ref, entry: str, model: str) -> Vectors | None:
         known, positions, matrix = await self._of(ref, asks.VECTORS, key_of(entry), model)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.stores.contract import Index, Postings, Vectors
+from proxy.conversation.words import Postings
+from proxy.stores.contract import Index, Vectors
 from proxy.stores.picking import posting
 from proxy.stores.redis.keys import model_key
 from proxy.stores.redis.rows import key_of

@@ -10,6 +10,7 @@ import msgspec
 
 from proxy.conversation.entry import Chain, Entry
 from proxy.conversation.summary import Summary
+from proxy.conversation.words import Choose, Postings, Wanted
 from proxy.errors import SettingsError, StoreUnavailable
 from proxy.stores.contract import (
     STICKY_MS,
@@ -18,7 +19,6 @@ from proxy.stores.contract import (
     Conflict,
     Index,
     Noted,
-    Postings,
     Record,
     Ref,
     RefInfo,
@@ -26,6 +26,7 @@ from proxy.stores.contract import (
     Unindexed,
     Vectors,
 )
+from proxy.stores.picking import seek
 from proxy.stores.redis import found, reading, rows, searching, writing
 from proxy.stores.redis.adding import adding
 from proxy.stores.redis.address import Address, parse
@@ -234,6 +235,11 @@ class RedisStore(Erasing, Runs, Lining):
             return None
         messages, length, told, runs, terms_found = cast("tuple[int, int, list[int], bytes, list[bytes]]", reply)
         return found.postings(messages, length, found.Ranges(told, runs), terms_found)
+
+    async def seek(
+        self, ref: Ref, entry: str, terms: Sequence[bytes], wanted: Wanted, choose: Choose
+    ) -> Sequence[Entry]:
+        return await seek(self, ref, entry, terms, wanted, choose)
 
     async def vectors(self, ref: Ref, entry: str, model: str) -> Vectors | None:
         reply = await self._run(searching.VECTORS, ref, rows.key_of(entry) or b"", model_key(model))

@@ -102,6 +102,10 @@ def remove_some(db: sqlite3.Connection, ref: int) -> bool:
             "DELETE FROM buckets WHERE n IN (SELECT n FROM buckets WHERE n >= ? AND n < ? LIMIT ?)",
             (part[0] << PART, part[0] + 1 << PART, BLOBS_A_STEP),
         ).rowcount
+        removed += db.execute(
+            "DELETE FROM common WHERE part = ?1 AND term IN (SELECT term FROM common WHERE part = ?1 LIMIT ?2)",
+            (*part, BLOBS_A_STEP - removed),
+        ).rowcount
         if removed < BLOBS_A_STEP:
             db.execute("DELETE FROM parts WHERE n = ?", part)
         return False

@@ -153,6 +153,12 @@ MIGRATIONS = (
         PRIMARY KEY (tenant, kind, name, n)
     ) WITHOUT ROWID;
     """,
+    """
+    -- The postings of a term that a part holds often; its bucket says how many. See merge.py.
+    CREATE TABLE common (
+        part INTEGER, term BLOB, docs BLOB NOT NULL, PRIMARY KEY (part, term)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

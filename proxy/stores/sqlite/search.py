@@ -11,24 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxy.conversation.entry import Entry
-from proxy.stores.contract import Postings, Vectors
-from proxy.stores.sqlite.merge import PART
+from proxy.conversation.words import Choose, Found, Postings, Wanted
+from proxy.stores.contract import Vectors
+from proxy.stores.picking import told
+from proxy.stores.sqlite.merge import MARK, PART
 from proxy.stores.sqlite.rows import RUN, unpack
 
 Parts = Sequence[tuple[int, int]]
 """The branches that a chain runs along, newest first, each with the position up to which it belongs to it."""
 Numbers = NDArray[np.uint64]
-Labels = NDArray[np.int64]
 Ranges = list[tuple[int, int, int]]
 
 _position = attrgetter("upto")
 _SHIFT = np.uint64(24)
 _HALF = np.uint64(32)
-_AT_ONCE = 255
-"""Terms that are told apart in one go."""
-_LABEL = np.uint64(56)
-"""Where a term's own number stands above a posting, whose position is below 2 ** 32."""
-_NUMBER = np.uint64((1 << 56) - 1)
 
 _HELD = f"""
 WITH kept AS (
@@ -39,6 +35,10 @@ WITH kept AS (
     SELECT pairs FROM bags WHERE ref = ?1
 )
 SELECT coalesce(group_concat(pairs, ''), x'') FROM kept"""
+
+_COMMON = """
+SELECT coalesce(group_concat(c.docs, ''), x'')
+FROM parts p CROSS JOIN common c WHERE p.ref = ?1 AND c.part = p.n AND c.term = ?2"""
 
 _VECTORS = """
 WITH RECURSIVE line (branch, top) AS (
@@ -84,42 +84,62 @@ def unindexed(db: sqlite3.Connection, ref: int, parts: Parts, model: str, most: 
 
 
 def postings(db: sqlite3.Connection, ref: int, parts: Parts, terms: Sequence[bytes]) -> Postings:
+    found = _found(db, ref, parts, terms, lambda _, counts: [True] * len(counts))
+    return Postings(found.messages, found.length, tuple(each for each in found.found if isinstance(each, bytes)))
+
+
+def seek(
+    db: sqlite3.Connection, ref: int, parts: Parts, terms: Sequence[bytes], wanted: Wanted, choose: Choose
+) -> list[Entry]:
+    positions = choose(_found(db, ref, parts, terms, wanted))
+    return pick(db, ref, parts, positions) if positions else []
+
+
+def _found(db: sqlite3.Connection, ref: int, parts: Parts, terms: Sequence[bytes], wanted: Wanted) -> Found:
     messages = parts[0][1]
     length = _length(db, ref, parts)
     if length is None or not terms:
-        return Postings(messages, length or 0, (b"",) * len(terms))
-    wanted = np.frombuffer(b"".join(terms), ">u8") >> _HALF
-    (held,) = db.execute(_HELD, (ref, f"[{','.join(map(str, wanted.tolist()))}]")).fetchone()
+        return told(Postings(messages, length or 0, (b"",) * len(terms)), wanted)
+    firsts = np.frombuffer(b"".join(terms), ">u8") >> _HALF
+    (held,) = db.execute(_HELD, (ref, f"[{','.join(map(str, firsts.tolist()))}]")).fetchone()
+    numbers = _told_apart(held, terms)
+    marked = [_marked(each) for each in numbers]
     ranges, whole = _ranges(db, ref, dict(parts))
-    return Postings(messages, length, tuple(_told_apart(held, terms, None if whole else ranges)))
+    counts = [len(each) - marks + more for each, (marks, more) in zip(numbers, marked, strict=True)]
+    # how many of them are on a branch can only be told by looking at them
+    kept = wanted(messages, counts) if whole else [True] * len(terms)
+    for at, ((marks, _), want) in enumerate(zip(marked, kept, strict=True)):
+        if marks and want:
+            docs = np.frombuffer(db.execute(_COMMON, (ref, terms[at])).fetchone()[0], "<u8")
+            numbers[at] = np.sort(np.concatenate([numbers[at][:-marks], docs]))
+    if not whole:
+        numbers = [_placed(each, ranges) for each in numbers]
+        counts = list(map(len, numbers))
+        kept = wanted(messages, counts)
+    found = zip(numbers, counts, kept, strict=True)
+    return Found(messages, length, tuple(_bytes(each) if want else count for each, count, want in found))
 
 
-def _told_apart(held: bytes, terms: Sequence[bytes], ranges: Ranges | None) -> list[bytes]:
-    """Of pairs in any order: the postings of each term, as `_placed` tells, ascending."""
-    # a bucket holds the terms of many others, so first a look at two bytes of each, in a place where these terms differ
-    joined = b"".join(terms)
-    lanes = np.frombuffer(joined, "<u2").reshape(-1, 4)
-    lane = next((lane for lane in (3, 2, 1, 0) if len(set(lanes[:, lane].tolist())) == len(terms)), None)
-    if lane is None or len(terms) > _AT_ONCE:
-        half = len(terms) // 2
-        return _told_apart(held, terms[:half], ranges) + _told_apart(held, terms[half:], ranges)
-    known = np.zeros(1 << 16, dtype=bool)
-    known[lanes[:, lane]] = True
-    at = known.take(np.frombuffer(held, "<u2")[lane::8]).nonzero()[0]
-    pairs = np.frombuffer(held, "V16").take(at).view("<u8").reshape(-1, 2)
-    labels = np.zeros(1 << 16, dtype=np.uint8)
-    labels[lanes[:, lane]] = np.arange(len(terms))
-    label = labels.take(pairs.view("<u2")[:, lane]).astype(np.int64)
-    same = pairs[:, 0] == np.frombuffer(joined, "<u8").take(label)
-    if not same.all():
-        pairs, label = pairs[same], label[same]
-    numbers, label = _placed(pairs[:, 1], label, ranges)
-    # one sort for all of them, by the term and then by the position
-    numbers = numbers | label.view(np.uint64) << _LABEL
-    numbers.sort()
-    ends = numbers.searchsorted(np.arange(1, len(terms), dtype=np.uint64) << _LABEL).tolist()
-    whole = (numbers & _NUMBER).astype("<u8", copy=False).tobytes()
-    return [whole[8 * start : 8 * end] for start, end in zip([0, *ends], [*ends, len(numbers)], strict=True)]
+def _told_apart(held: bytes, terms: Sequence[bytes]) -> list[Numbers]:
+    """Of pairs in any order: the numbers of each term, ascending."""
+    pairs = np.frombuffer(held, "<u8")
+    of, numbers = np.ascontiguousarray(pairs[::2]), pairs[1::2]
+    found = [numbers[of == term] for term in np.frombuffer(b"".join(terms), "<u8")]
+    for each in found:
+        each.sort()
+    return found
+
+
+def _marked(numbers: Numbers) -> tuple[int, int]:
+    """How many marks stand at the end, and for how many numbers in rows of their own they stand."""
+    if not len(numbers) or numbers[-1] < MARK:
+        return 0, 0
+    marks = numbers[numbers.searchsorted(MARK) :]
+    return len(marks), int((marks - MARK).sum())
+
+
+def _bytes(numbers: Numbers) -> bytes:
+    return numbers.astype("<u8", copy=False).tobytes()
 
 
 def _length(db: sqlite3.Connection, ref: int, parts: Parts) -> int | None:
@@ -154,17 +174,14 @@ def _ranges(db: sqlite3.Connection, ref: int, tops: dict[int, int]) -> tuple[Ran
     return ranges, whole
 
 
-def _placed(numbers: Numbers, label: Labels, ranges: Ranges | None) -> tuple[Numbers, Labels]:
-    """Postings by numbers as postings by positions; those that are not in a range are left out. None: all positions
-    are the numbers."""
-    if ranges is None:
-        return numbers, label
+def _placed(numbers: Numbers, ranges: Ranges) -> Numbers:
+    """Postings by numbers as postings by positions; those that are not in a range are left out."""
     starts, ends, shifts = np.array(ranges, dtype=np.int64).reshape(-1, 3).T
     messages = (numbers >> _SHIFT).astype(np.int64)
     at = np.searchsorted(starts, messages, side="right") - 1
-    kept = (at >= 0) & (messages < ends[at])
-    moved = (shifts[at[kept]] << 24).astype(np.uint64)
-    return numbers[kept] - moved, label[kept]
+    kept = (at >= 0) & (messages < ends[at]) if len(ends) else np.zeros(len(numbers), dtype=bool)
+    # ascending still: a chain takes its messages in the order of their numbers
+    return numbers[kept] - (shifts[at[kept]] << 24).astype(np.uint64)
 
 
 def pick(db: sqlite3.Connection, ref: int, parts: Parts, positions: Sequence[int]) -> list[Entry]:

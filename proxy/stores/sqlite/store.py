@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from proxy.conversation.entry import Chain, Entry, Preamble
 from proxy.conversation.summary import Summary
+from proxy.conversation.words import Choose, Postings, Wanted
 from proxy.errors import SettingsError, StoreUnavailable
 from proxy.stores.contract import (
     Append,
@@ -20,7 +21,6 @@ from proxy.stores.contract import (
     Label,
     Noted,
     Place,
-    Postings,
     Record,
     Redaction,
     Ref,
@@ -208,6 +208,12 @@ class SqliteStore:
 
     async def postings(self, ref: Ref, entry: str, terms: Sequence[bytes]) -> Postings | None:
         return await self._read(lambda reader: reader.search(ref, entry, partial(search.postings, terms=terms)))
+
+    async def seek(
+        self, ref: Ref, entry: str, terms: Sequence[bytes], wanted: Wanted, choose: Choose
+    ) -> Sequence[Entry]:
+        ask = partial(search.seek, terms=terms, wanted=wanted, choose=choose)
+        return await self._read(lambda reader: reader.search(ref, entry, ask)) or []
 
     async def vectors(self, ref: Ref, entry: str, model: str) -> Vectors | None:
         return await self._read(lambda reader: reader.search(ref, entry, partial(search.vectors, model=model)))

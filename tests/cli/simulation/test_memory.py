@@ -88,6 +88,6 @@ def test_the_statistics_are_those_of_the_branch() -> None:
         chain = said.branches.load(head, key="", reach=None, preamble=None)
         assert chain is not None
         texts = [message.text for entry in chain.entries for message in CHAT.messages(entry.wire)]
-        found = said.memory._found([term, b"nowhere"])
+        found = said.memory._found([term, b"nowhere"], lambda _, counts: [True] * len(counts))
         assert (found.messages, found.length) == (len(texts), sum(words(text).length for text in texts))
         assert found.found == (posting(0, words(texts[0]).length, 1).to_bytes(8, "little"), b"")

@@ -5,7 +5,8 @@ import asyncio
 import msgspec
 
 from proxy.conversation.entry import Anchor, Entry, new_id
-from proxy.stores.contract import Appended, End, Index, Noted, Postings, Ref, Store, Vectors, tag
+from proxy.conversation.words import Postings
+from proxy.stores.contract import Appended, End, Index, Noted, Ref, Store, Vectors, tag
 from tests.stores.laws.searching import MODEL, bag, expected, term, told
 from tests.stores.laws.telling import summary
 from tests.stores.making import OTHER_RULES, REF, RULES, Clock, adding, entry, listed, redacted, replay, talk

@@ -2,16 +2,17 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.conversation.entry import Entry, new_id
-from proxy.conversation.words import Words
-from proxy.stores.contract import Appended, Index, Postings, Ref, Store, Vectors
+from proxy.conversation.words import Found, Postings, Words
+from proxy.stores.contract import Appended, Index, Ref, Store, Vectors
 from tests.stores.making import REF, Clock, adding, entry, listed, talk
 
 EXAMPLES = int(os.environ.get("REMORA_TEST_EXAMPLES", "15"))
@@ -217,6 +218,51 @@ class Searching:
                 found = await store.pick(REF, line[-1].id, wanted)
                 assert list(found) == [e for e in line if any(e.first <= at < e.upto for at in wanted)]
 
+    async def test_sought_is_what_is_chosen_by_what_is_wanted(self, store: Store) -> None:
+        said = await talk(store, 60)
+        known = {e.id: told(e, bag((0, 1), (n, 1)), bag((0, 2))) for n, e in enumerate(said, 1)}
+        await store.index(REF, list(known.values()), revision=0)
+        aside = await grown(store, said[9], said[-1])
+        known[aside.id] = told(aside, bag((3, 1)), bag((0, 1)))
+        await store.index(REF, [known[aside.id]], revision=0)
+        terms = [0, 3, 99, 40]
+        for line in (said, said[:10], [*said[:10], aside]):
+            all = expected(line, known, terms)
+            for wanted in ([True] * 4, [False] * 4, [True, False, True, False]):
+                asked: list[object] = []
+
+                def want(messages: int, counts: Sequence[int], wanted: list[bool] = wanted) -> list[bool]:
+                    asked.append((messages, list(counts)))  # noqa: B023 - it is called in this turn of the loop
+                    return wanted
+
+                def choose(found: Found) -> list[int]:
+                    asked.append(found)  # noqa: B023 - likewise
+                    return [1, 7]
+
+                found = await store.seek(REF, line[-1].id, [term(n) for n in terms], want, choose)
+                assert list(found) == [line[0], line[3]]
+                counts = [len(each) // 8 for each in all.found]
+                kept = [each if yes else count for each, count, yes in zip(all.found, counts, wanted, strict=True)]
+                assert asked == [(all.messages, counts), Found(all.messages, all.length, tuple(kept))]
+
+    async def test_nothing_is_sought_where_nothing_is_chosen_or_known(self, store: Store) -> None:
+        a, b = await talk(store, 2)
+
+        def never(*_: object) -> NoReturn:
+            raise AssertionError
+
+        def all(_: int, counts: Sequence[int]) -> list[bool]:
+            return [True] * len(counts)
+
+        stranger = Ref("x", "session", "one")
+        for ref, id in ((stranger, a.id), (REF, "0" * 32), (REF, "nonsense")):
+            assert list(await store.seek(ref, id, [term(1)], never, never)) == []
+        assert list(await store.seek(REF, b.id, [term(1)], all, lambda _: ())) == []
+        assert list(await store.seek(REF, b.id, [term(1)], all, lambda _: [2])) == [b]
+        with pytest.raises(AssertionError):
+            await store.seek(REF, b.id, [term(1)], all, never)
+        assert list(await store.seek(REF, b.id, [], all, lambda found: [found.messages - 1])) == [b]
+
     async def test_many_terms_and_long_lists(self, store: Store) -> None:
         said = await talk(store, 200)
         await store.index(REF, [told(e, bag((0, 1), (n, 1)), bag((0, 2))) for n, e in enumerate(said, 1)], revision=0)
@@ -290,6 +336,19 @@ async def _play(store: Store, script: list[tuple[int, int, list[list[tuple[int, 
     for head in said[:: max(1, len(said) // 12)] + said[-1:]:
         line = lines[head.id]
         assert await store.postings(REF, head.id, [term(n) for n in range(8)]) == expected(line, known, list(range(8)))
+        some = await store.seek(
+            REF,
+            head.id,
+            [term(n) for n in range(8)],
+            lambda _, counts: [n % 2 == 0 for n in counts],
+            # of those in an even number of messages
+            lambda found: sorted(
+                {place[0] for each in found.found if isinstance(each, bytes) for place in places(each)}
+            ),
+        )
+        even = [each for each in expected(line, known, list(range(8))).found if len(each) // 8 % 2 == 0]
+        there = {place[0] for each in even for place in places(each)}
+        assert list(some) == [each for each in line if there & set(range(each.first, each.upto))]
         vectors_of = [
             (at, vector)
             for each in line

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.conversation.entry import Entry
+from proxy.conversation.words import Found
 from proxy.stores.contract import Index, Store
 from proxy.stores.sqlite import SqliteStore, merge, schema
 from tests.stores.laws.searching import bag, expected, term
@@ -40,6 +41,7 @@ async def test_many_bags_become_few_parts(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(merge, "PARTS", 3)
     monkeypatch.setattr(merge, "POSTINGS_A_STEP", 10)
     monkeypatch.setattr(merge, "POSTINGS_A_BUCKET", 2)
+    monkeypatch.setattr(merge, "COMMON", 4)
     path = tmp_path / "remora.db"
     store = SqliteStore(str(path), synchronous="normal")
     await store.open()
@@ -58,6 +60,46 @@ async def test_many_bags_become_few_parts(tmp_path: Path, monkeypatch: pytest.Mo
         assert looking.execute("SELECT count(*) FROM parts WHERE done IS NOT NULL").fetchone() == (0,)
         stray = "SELECT count(*) FROM buckets WHERE n >> 24 NOT IN (SELECT n FROM parts)"
         assert looking.execute(stray).fetchone() == (0,)
+        parts = looking.execute("SELECT n, level FROM parts").fetchall()
+        common = "SELECT term FROM common WHERE part = ?"
+        kept = {part: looking.execute(common, (part,)).fetchall() for part, _ in parts}
+        assert all((term(0),) in terms for terms in kept.values())
+        assert looking.execute("SELECT count(*) FROM common").fetchone() == (sum(map(len, kept.values())),)
+        # of the others those that a large part holds often
+        assert all((len(kept[part]) > 1) == (level > 2) for part, level in parts)
+    await store.close()
+
+
+async def test_the_postings_of_a_common_word_are_read_where_they_are_wanted_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge, "BAGS", 8)
+    monkeypatch.setattr(merge, "COMMON", 4)
+    store = SqliteStore(str(tmp_path / "remora.db"), synchronous="normal")
+    await store.open()
+    said = await talk(store, 50)
+    known = indexed(said)
+    await store.index(REF, list(known.values()), revision=0)
+    await idle(store)
+    asked: list[str] = []
+
+    def listen(reader: object) -> None:
+        reader._connect()  # type: ignore[attr-defined]
+        reader._db.set_trace_callback(asked.append)  # type: ignore[attr-defined]
+
+    await store._read(listen)
+    right = expected(said, known, [0, 30]).found
+    for want in (True, False):
+        told: list[Found] = []
+
+        def choose(found: Found) -> list[int]:
+            told.append(found)  # noqa: B023 - it is called in this turn of the loop
+            return []
+
+        asked.clear()
+        await store.seek(REF, said[-1].id, [term(0), term(30)], lambda _, counts: [counts[0] < 1 or want, True], choose)  # noqa: B023
+        assert told[0].found == (right[0] if want else len(right[0]) // 8, right[1])
+        assert sum("common" in each for each in asked) == want
     await store.close()
 
 
@@ -65,6 +107,7 @@ async def test_any_process_goes_on_where_another_stopped(tmp_path: Path, monkeyp
     monkeypatch.setattr(merge, "BAGS", 2)
     monkeypatch.setattr(merge, "PARTS", 2)
     monkeypatch.setattr(merge, "POSTINGS_A_STEP", 1)
+    monkeypatch.setattr(merge, "COMMON", 2)
     monkeypatch.setattr(merge, "POSTINGS_A_BUCKET", 1)
     path = str(tmp_path / "remora.db")
     said: list[Entry] = []
@@ -92,7 +135,12 @@ async def test_any_process_goes_on_where_another_stopped(tmp_path: Path, monkeyp
 
 @given(
     bags=st.lists(
-        st.lists(st.tuples(st.binary(min_size=8, max_size=8), st.integers(0, 2**63)), max_size=9),
+        st.lists(
+            st.tuples(
+                st.one_of(st.binary(min_size=8, max_size=8), st.integers(0, 3).map(term)), st.integers(0, 2**56 - 1)
+            ),
+            max_size=9,
+        ),
         min_size=1,
         max_size=9,
     ),
@@ -103,7 +151,7 @@ async def test_any_process_goes_on_where_another_stopped(tmp_path: Path, monkeyp
 def test_no_pair_is_lost_at_any_step(bags: list[list[tuple[bytes, int]]], steps: int) -> None:
     pairs = [b"".join(t + n.to_bytes(8, "little") for t, n in some) for some in bags]
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db, pytest.MonkeyPatch.context() as patch:
-        for name in ("BAGS", "PARTS", "POSTINGS_A_STEP", "POSTINGS_A_BUCKET"):
+        for name in ("BAGS", "PARTS", "POSTINGS_A_STEP", "POSTINGS_A_BUCKET", "COMMON"):
             patch.setattr(merge, name, 2)
         for step in schema.MIGRATIONS:
             db.executescript(step)
@@ -113,10 +161,19 @@ def test_no_pair_is_lost_at_any_step(bags: list[list[tuple[bytes, int]]], steps:
         db.executemany("INSERT INTO bags (ref, start, pairs) VALUES (1, ?, ?)", list(enumerate(pairs)))
         for _ in range(steps):
             merge.merge_some(db, 1)
-        held = [row for (row,) in db.execute("SELECT pairs FROM bags UNION ALL SELECT pairs FROM buckets")]
-        assert sorted(p[n : n + 16] for p in held for n in range(0, len(p), 16)) == sorted(
-            p[n : n + 16] for p in pairs for n in range(0, len(p), 16)
+        rows = [row for (row,) in db.execute("SELECT pairs FROM bags UNION ALL SELECT pairs FROM buckets")]
+        held = [row[n : n + 16] for row in rows for n in range(0, len(row), 16)]
+        marks = [each for each in held if each[15] == 0xFF]
+        common = db.execute("SELECT part, term, docs FROM common").fetchall()
+        # each of its own mark, which says how many there are
+        assert sorted(marks) == sorted(
+            each + (len(docs) // 8).to_bytes(7, "little") + b"\xff" for _, each, docs in common
         )
+        held = [each for each in held if each[15] != 0xFF]
+        held += [each + docs[n : n + 8] for _, each, docs in common for n in range(0, len(docs), 8)]
+        assert sorted(held) == sorted(p[n : n + 16] for p in pairs for n in range(0, len(p), 16))
+        assert all(len(docs) >= 8 * merge.COMMON for _, _, docs in common)
+        assert {part for part, _, _ in common} <= {part for (part,) in db.execute("SELECT n FROM parts")}
         # each is where it is looked for
         for part, bits in db.execute("SELECT n, bits FROM parts").fetchall():
             for n, row in db.execute("SELECT n, pairs FROM buckets WHERE n >> 24 = ?", (part,)):
