@@ -1,4 +1,4 @@
-"""Keeps the keyword index small to read: bags become a part, four parts a larger one.
+"""Keeps the keyword index small to read: bags become a part, two parts a larger one.
 
 Each step is a transaction of its own that leaves the index whole: a term is either in the part that is being made or
 still in those that it is made of. So any process may go on where another one stopped, and readers never wait.
@@ -17,7 +17,7 @@ Numbers = NDArray[np.uint64]
 
 BAGS = 64
 """That become a part."""
-PARTS = 4
+PARTS = 2
 """Of a level that become one of the next."""
 POSTINGS_A_STEP = 8_192
 """About so many are moved in one transaction."""
