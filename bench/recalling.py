@@ -248,9 +248,18 @@ class Client:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        self._connect()
+
+    def _connect(self) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", self.server.port), timeout=60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._replies = self._socket.makefile("rb")
+
+    def rest(self) -> None:
+        """Until the server is quiet, which may take longer than it keeps an idle connection."""
+        self.close()
+        quiet(self.server)
+        self._connect()
 
     def close(self) -> None:
         self._replies.close()
@@ -384,7 +393,7 @@ def compare_recall(client: Client, told: Story, talk: Talk, scale: Scale) -> lis
     for name in names:
         # gives it an anchor, as any session in use has, and indexes what a session leaves behind for later
         client.ask(name, RECALL, next(ask))
-    quiet(client.server)
+    client.rest()
     say(f"deep sessions warmed up: {time.monotonic() - began:.0f} s")
     found = []
     for paused, wanted in ((True, scale.paused), (False, scale.requests)):
@@ -410,14 +419,14 @@ def compare_summary(client: Client, told: Story, talk: Talk, scale: Scale) -> tu
             # not all windows are to move at once
             for _ in range(1 + number % PHASES):
                 client.ask(name, policy, next(ask))
-    quiet(client.server)
+    client.rest()
     say("shallow sessions warmed up")
     before = summaries(client.server)
     found = [
         compare(client, "the summary", sessions, ask, scale.paused, paused=True),
         compare(client, "the summary", sessions, ask, scale.requests, paused=False),
     ]
-    quiet(client.server)
+    client.rest()
     written = summaries(client.server) - before
     last = found[-1].other[-1].context
     if not written or "summarised=" not in last:
