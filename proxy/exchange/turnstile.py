@@ -107,6 +107,8 @@ class Turnstile:
         return visit
 
     def end(self, visit: Visit) -> None:
+        """What its task goes on with is no exchange any more, and is not interrupted."""
+        visit.calm()
         self._visits.discard(visit)
         self.leave(visit)
 

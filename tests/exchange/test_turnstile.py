@@ -231,3 +231,16 @@ async def test_when_stopping_nobody_gets_in() -> None:
     turnstile.stop()
     with pytest.raises(Stopping):
         turnstile.begin()
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["as it ends", "after its end"])
+async def test_what_follows_an_exchange_is_not_interrupted(late: bool) -> None:
+    turnstile = Turnstile()
+    visit = turnstile.begin()
+    if not late:
+        visit.interrupt(Reason.CANCELLED)
+    turnstile.end(visit)
+    if late:
+        visit.interrupt(Reason.CANCELLED)
+    for _ in range(5):
+        await asyncio.sleep(0)
