@@ -22,6 +22,8 @@ BEAT_S = 1.0
 """How often the owner of a run that has nothing to write says that it is alive."""
 SILENT_MS = 10_000
 """An owner who was silent for so long is dead: its run has failed."""
+UNWRITTEN_TICKS = 4
+"""A run of another process that has no events after so many ticks has none to tell."""
 UNWRITTEN_S = 60.0
 """A run that has ended is kept in memory for so long where the store cannot be written."""
 SWEEP_EVERY_S = 2.0
@@ -217,10 +219,20 @@ class Runs:
                 yield event
 
     async def kept(self, run: Live | Run) -> bool:
-        """Its events can still be read. Raises StoreUnavailable."""
-        if isinstance(run, Live):
-            return run.upto > 0
-        return bool(await self._store.run_events(run.ref, run.entry, -1, 1)) or (not run.ended and run.events > 0)
+        """Its events can still be read, or will be. Raises StoreUnavailable."""
+        for _ in range(UNWRITTEN_TICKS):
+            if isinstance(run, Live):
+                return run.upto > 0
+            if await self._store.run_events(run.ref, run.entry, -1, 1):
+                return True
+            # its owner, elsewhere, may have more to tell than it has written yet
+            found = await self.find(run.ref.tenant, tag(run.ref), run.entry)
+            if found is None or run.ended:
+                return False
+            if not found.ended:
+                await asyncio.sleep(TICK_S)
+            run = found
+        return False
 
     def erased(self, ref: Ref) -> None:
         """Nothing that is made there now may be recorded."""

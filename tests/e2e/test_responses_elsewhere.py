@@ -159,3 +159,30 @@ async def test_what_cannot_be_recorded_has_no_good_end(both: tuple[Remora, Remor
         for proxy in both:
             while (await ask(proxy, "GET", events[0]["response"]["id"]))[0] != 404:  # noqa: ASYNC110 - it is found out soon
                 await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_a_stream_that_has_just_ended_is_taken_up_elsewhere(
+    both: tuple[Remora, Remora], upstream: ScriptedUpstream, background: bool
+) -> None:
+    one, other = both
+    for number in range(5):
+        upstream.queue.append(sse([{"choices": [{"index": 0, "delta": {"content": "quick"}}]}, STOP]))
+        body = {"model": "m", "input": f"{number}", "stream": True, "background": background}
+        told = (await one.post("/v1/responses", json.dumps(body).encode())).body
+        id = json.loads(told.split(b"data: ", 1)[1].split(b"\n", 1)[0])["response"]["id"]
+        async with other.http.get(f"{other.url}/v1/responses/{id}?stream=true", headers=HEADERS) as reply:
+            assert (reply.status, await reply.read()) == (200, told)
+
+
+async def test_one_without_a_stream_has_none_elsewhere_either(
+    both: tuple[Remora, Remora], upstream: ScriptedUpstream
+) -> None:
+    one, other = both
+    go_on = asyncio.Event()
+    upstream.queue.append(slow(go_on))
+    made = await create(one, input="x")
+    status, said = await ask(other, "GET", f"{made['id']}?stream=true")
+    assert (status, said["error"]["param"]) == (400, "stream")
+    go_on.set()
+    assert (await ended(other, made["id"]))["status"] == "completed"
