@@ -1,6 +1,7 @@
 """How many connections of clients may be open; one more is answered by 503, whatever it asks, and closed."""
 
 import asyncio
+import contextlib
 import resource
 from collections.abc import Callable
 
@@ -29,8 +30,11 @@ def room(exchanges: int) -> int:
     files as the system lets it from here on; each client may need one to the upstream as well."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    files = exchanges * 2 * EACH if hard == resource.RLIM_INFINITY else hard - OTHER_FILES
+        # some systems (macOS) name no limit, and refuse to set none
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    files = exchanges * 2 * EACH if soft == resource.RLIM_INFINITY else soft - OTHER_FILES
     return max(min(exchanges * EACH, files // 2), LEAST)
 
 
