@@ -23,7 +23,7 @@ BEAT_S = 1.0
 SILENT_MS = 10_000
 """An owner who was silent for so long is dead: its run has failed."""
 UNWRITTEN_TICKS = 4
-"""A run of another process that has no events after so many ticks has none to tell."""
+"""A run of another process of which nothing is written after so many ticks has no events to tell."""
 UNWRITTEN_S = 60.0
 """A run that has ended is kept in memory for so long where the store cannot be written."""
 SWEEP_EVERY_S = 2.0
@@ -219,20 +219,22 @@ class Runs:
                 yield event
 
     async def kept(self, run: Live | Run) -> bool:
-        """Its events can still be read, or will be. Raises StoreUnavailable."""
-        for _ in range(UNWRITTEN_TICKS):
-            if isinstance(run, Live):
-                return run.upto > 0
-            if await self._store.run_events(run.ref, run.entry, -1, 1):
-                return True
-            # its owner, elsewhere, may have more to tell than it has written yet
-            found = await self.find(run.ref.tenant, tag(run.ref), run.entry)
-            if found is None or run.ended:
-                return False
-            if not found.ended:
-                await asyncio.sleep(TICK_S)
-            run = found
-        return False
+        """Its events can be read. Raises StoreUnavailable."""
+        if isinstance(run, Live):
+            return run.upto > 0
+        return bool(await self._store.run_events(run.ref, run.entry, -1, 1))
+
+    async def streamed(self, tenant: str, tag: str, entry: str) -> Live | Run | None:
+        """One whose events can be read; others, which may be made elsewhere, are given some time to be written of.
+        Raises StoreUnavailable."""
+        for left in reversed(range(UNWRITTEN_TICKS if self._shared else 1)):
+            run = await self.find(tenant, tag, entry)
+            if run is not None and await self.kept(run):
+                return run
+            if not left or isinstance(run, Live) or (run is not None and run.ended):
+                break
+            await asyncio.sleep(TICK_S)
+        return None
 
     def erased(self, ref: Ref) -> None:
         """Nothing that is made there now may be recorded."""

@@ -92,8 +92,8 @@ class Telling:
             raise InvalidBody("starting_after is the sequence number of an event.", param="starting_after")
         await self.response(tenant, id)
         entry, tag = entry_of(id) or ("", "")
-        run = await self._runs.find(tenant, tag, entry)
-        if run is None or not await self._runs.kept(run):
+        run = await self._runs.streamed(tenant, tag, entry)
+        if run is None:
             raise InvalidBody(
                 "This response has no stream (any more); leave `stream` out, and create it with `stream` next time.",
                 param="stream",
