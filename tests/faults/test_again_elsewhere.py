@@ -157,11 +157,12 @@ async def test_a_retry_gets_the_first_ones_reply_also_where_others_stand_before_
     tmp_path: Path, store: str, mode: str, headers: tuple[dict[str, str], dict[str, str]]
 ) -> None:
     """As where one process serves: it waits for the first one, and not for those who came between."""
-    go_on = asyncio.Event()
+    go_on, later = asyncio.Event(), asyncio.Event()
     answer = model()
 
     def slow(request: Received) -> Script:
-        return Script([Wait(go_on), *answer(request).steps])
+        gate = later if sent(request)[-1] == ("user", "between") else go_on
+        return Script([Wait(gate), *answer(request).steps])
 
     policy = f'[session]\nconcurrency = "{mode}"\n'
     async with (
@@ -178,6 +179,7 @@ async def test_a_retry_gets_the_first_ones_reply_also_where_others_stand_before_
         await asyncio.wait({again}, timeout=0.3)
         go_on.set()
         assert (await again).status == 200
+        later.set()
         await asyncio.gather(*asked)
         await other.chat("s", "what was said?", headers={"X-Session-Record": "no"})
         said = [text for role, text in sent(upstream.requests[-1]) if role == "user"]

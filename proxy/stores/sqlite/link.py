@@ -33,6 +33,9 @@ class Link:
                 if self._reads:
                     connection.execute("PRAGMA query_only = ON")
                     connection.text_factory = bytes
+                else:
+                    # who writes waits for others in its own way
+                    connection.execute("PRAGMA busy_timeout = 0")
             except BaseException:
                 connection.close()
                 raise

@@ -4,7 +4,9 @@ If that fails, it is undone and each job is tried again in a transaction of its 
 job that cannot be done does not spoil its neighbours, and so another process may have written in between.
 """
 
+import random
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -39,6 +41,8 @@ from proxy.stores.sqlite.link import Link
 from proxy.stores.sqlite.thread import Job
 from proxy.stores.sqlite.transaction import Transaction
 
+AGAIN_S = 0.0005, 0.002
+"""While another process writes, the next try comes so soon, by chance."""
 MOST_KNOWN = 10_000
 MOST_MERGING = 1_000
 BATCHES_A_MERGE = 8
@@ -123,7 +127,7 @@ class Writer:
             db = self._link.get()
             # a place is kept for seconds: whoever had it before a power cut has ended
             self._link.durable(bool(purge) or merge is not None or not all(isinstance(j.ask, _PASSING) for j in jobs))
-            db.execute("BEGIN IMMEDIATE")
+            _lock(db)
             self._began = True
             transaction = Transaction(db, self._now_ms(), known)
             for job in jobs:
@@ -260,3 +264,18 @@ class Writer:
         for job in waiting:
             job.error = error
         return waiting
+
+
+def _lock(db: sqlite3.Connection) -> None:
+    """Begins to write. Where another process writes, it is tried again every millisecond or so: SQLite itself would
+    sleep for up to 100 ms between two tries, and whoever writes much would be first again and again."""
+    until = time.monotonic() + schema.BUSY_S
+    while True:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(random.uniform(*AGAIN_S))  # noqa: S311 - nobody gains by guessing it
+        else:
+            return

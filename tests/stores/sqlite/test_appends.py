@@ -63,5 +63,9 @@ async def test_after_a_redaction_appends_need_no_look_again(tmp_path: Path) -> N
     writer_of(store)._link.get().set_trace_callback(statements.append)
     await talk(store, 1, after=said[-1])
     writer_of(store)._link.get().set_trace_callback(None)
-    assert [statement.split()[0] for statement in statements] == ["BEGIN", "SELECT", "UPDATE", "INSERT", "COMMIT"]
+    words = [statement.split()[0] for statement in statements]
+    while words[:2] == ["BEGIN", "BEGIN"]:
+        # tried again: after a redaction the log is emptied, by another connection
+        del words[0]
+    assert words == ["BEGIN", "SELECT", "UPDATE", "INSERT", "COMMIT"]
     await store.close()
